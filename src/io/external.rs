@@ -1,0 +1,144 @@
+//! External data: elements of tensors in files beside the model.
+//!
+//! A model is untrusted input, so a data file is opened only after its location was contained: a relative path without
+//! `..`, without symbolic links on the way, with one hard link only, inside the model's folder.
+
+use crate::error::{Context, Error, Result};
+use crate::ir::{AttributeValue, External, Graph, Model, NodeId, Tensor, TensorData, ValueId};
+use bytes::Bytes;
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+/// Maps the external data of every initializer and tensor attribute of the model from `folder`.
+///
+/// # Errors
+/// A location outside the folder, a missing file, an offset or length beyond its end.
+pub fn load_external(model: &mut Model, folder: &Path) -> Result<()> {
+    let mut files = Files { folder: folder.to_path_buf(), open: HashMap::new() };
+    load_graph(&mut model.graph, &mut files)
+}
+
+/// Data files of one model, each mapped once.
+struct Files {
+    folder: PathBuf,
+    open: HashMap<String, Bytes>,
+}
+
+fn load_graph(graph: &mut Graph, files: &mut Files) -> Result<()> {
+    let values: Vec<ValueId> = graph.values().collect();
+    for v in values {
+        let name = graph.value(v).name.clone();
+        if let Some(t) = &mut graph.value_mut(v).init {
+            load_tensor(t, files).context(|| format!("initializer \"{name}\""))?;
+        }
+    }
+    let nodes: Vec<NodeId> = graph.nodes().collect();
+    for n in nodes {
+        let node = graph.node_mut(n);
+        let label = node.label();
+        for a in &mut node.attributes {
+            match &mut a.value {
+                AttributeValue::Tensor(t) => load_tensor(t, files).context(|| &label)?,
+                AttributeValue::Tensors(ts) => {
+                    for t in ts {
+                        load_tensor(t, files).context(|| &label)?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        for body in node.bodies_mut() {
+            load_graph(body, files)?;
+        }
+    }
+    Ok(())
+}
+
+fn load_tensor(t: &mut Tensor, files: &mut Files) -> Result<()> {
+    let TensorData::External(e) = &t.data else { return Ok(()) };
+    let get = |key: &str| e.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+    let location = get("location").ok_or_else(|| Error::invalid("external data without a location"))?;
+    let number = |key: &str| -> Result<Option<usize>> {
+        let bad = |_| Error::invalid(format!("external data: {key} is not a number"));
+        get(key).map(|v| v.parse::<usize>().map_err(bad)).transpose()
+    };
+    let offset = number("offset")?.unwrap_or(0);
+    let expected = t.dtype.bytes_for(t.len());
+    let expected = expected.ok_or_else(|| Error::invalid("the tensor's size overflows"))?;
+    let length = number("length")?.unwrap_or(expected);
+    if length != expected {
+        return Err(Error::invalid(format!(
+            "external data: length {length} does not match the tensor, which takes {expected} bytes"
+        )));
+    }
+    let file = files.get(location)?;
+    let end = offset.checked_add(length).filter(|&end| end <= file.len());
+    let end = end.ok_or_else(|| {
+        let size = file.len();
+        Error::invalid(format!(
+            "external data: bytes {offset}+{length} are beyond the end of \"{location}\" ({size} bytes)"
+        ))
+    })?;
+    let bytes = Some(file.slice(offset..end));
+    t.data = TensorData::External(Arc::new(External { entries: e.entries.clone(), bytes }));
+    Ok(())
+}
+
+impl Files {
+    fn get(&mut self, location: &str) -> Result<Bytes> {
+        if let Some(bytes) = self.open.get(location) {
+            return Ok(bytes.clone());
+        }
+        let path = contained(&self.folder, location)?;
+        let bytes = map_file(&path)?;
+        self.open.insert(location.to_string(), bytes.clone());
+        Ok(bytes)
+    }
+}
+
+/// The path of a data file, if it is inside `folder` in every sense.
+fn contained(folder: &Path, location: &str) -> Result<PathBuf> {
+    let outside = |why: &str| Error::invalid(format!("external data: location \"{location}\" {why}; it is not opened"));
+    let relative = Path::new(location);
+    let plain = relative.components().all(|c| matches!(c, Component::Normal(_) | Component::CurDir));
+    if !plain || location.is_empty() {
+        return Err(outside("leaves the model's folder"));
+    }
+    let mut path = folder.to_path_buf();
+    for part in relative.components().filter(|c| matches!(c, Component::Normal(_))) {
+        path.push(part);
+        let meta = std::fs::symlink_metadata(&path);
+        let meta = meta.context(|| format!("external data file \"{}\"", path.display()))?;
+        if meta.file_type().is_symlink() {
+            return Err(outside("goes through a symbolic link"));
+        }
+    }
+    let meta = std::fs::metadata(&path).context(|| format!("external data file \"{}\"", path.display()))?;
+    if !meta.is_file() {
+        return Err(outside("is not a regular file"));
+    }
+    #[cfg(unix)]
+    if std::os::unix::fs::MetadataExt::nlink(&meta) > 1 {
+        return Err(outside("is a hard link, so it may be a file from elsewhere"));
+    }
+    Ok(path)
+}
+
+/// Maps a file; an empty one is empty bytes.
+pub(super) fn map_file(path: &Path) -> Result<Bytes> {
+    let place = || path.display().to_string();
+    let file = File::open(path).context(place)?;
+    let meta = file.metadata().context(place)?;
+    if meta.is_dir() {
+        return Err(Error::invalid("it is a folder, expected a file")).context(place);
+    }
+    if meta.len() == 0 {
+        return Ok(Bytes::new());
+    }
+    // SAFETY: the map is read-only and private. Like every reader of mapped files we rely on nobody truncating the file
+    // meanwhile; our own writes go to a temporary file that is renamed, which leaves the mapped inode intact.
+    let map = unsafe { memmap2::Mmap::map(&file) }.context(place)?;
+    Ok(Bytes::from_owner(map))
+}
