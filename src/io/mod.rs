@@ -3,9 +3,11 @@
 mod decode;
 mod encode;
 mod external;
+mod feeds;
 mod files;
 
 pub use decode::{decode_model, model_from_proto, tensor_from_proto};
 pub use encode::{graph_to_proto, model_to_proto, tensor_to_proto};
 pub use external::load_external;
+pub use feeds::Feed;
 pub use files::{load, save, write_atomically};
