@@ -1,0 +1,198 @@
+//! The vocabulary in which an operator's file states its facts. Every method defaults to "opaque": an op without a
+//! fact is a barrier to the transformation that would need it, never an assumption.
+
+use crate::error::Result;
+use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
+
+/// Domain and type of an operator, as its file claims it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct OpKey {
+    /// `""` for the standard's own domain.
+    pub domain: &'static str,
+    /// For example `Conv`.
+    pub op_type: &'static str,
+}
+
+/// An operator of the default domain.
+pub const fn onnx(op_type: &'static str) -> OpKey {
+    OpKey { domain: "", op_type }
+}
+
+/// An operator of ONNX Runtime's domain.
+pub const fn microsoft(op_type: &'static str) -> OpKey {
+    OpKey { domain: crate::ir::MICROSOFT, op_type }
+}
+
+/// What inference knows about one node before its outputs.
+pub struct InferContext<'a> {
+    /// The node.
+    pub node: &'a Node,
+    /// Version of the operator set of the node's domain.
+    pub opset: i64,
+    /// Per input slot: what is known of the value; `None` where the input is absent.
+    pub inputs: Vec<Option<Known<'a>>>,
+}
+
+/// What is known of a value.
+#[derive(Clone, Default)]
+pub struct Known<'a> {
+    /// Type.
+    pub ty: Option<&'a Type>,
+    /// The data of a constant.
+    pub constant: Option<&'a Tensor>,
+    /// Elements of an integer tensor of rank 0 or 1 as far as they are known, symbolically too: what `Shape`, `Gather`
+    /// and `Concat` compute.
+    pub data: Option<Vec<Dim>>,
+}
+
+impl<'a> InferContext<'a> {
+    /// Type of input `k`, where it is a tensor.
+    pub fn tensor(&self, k: usize) -> Option<&'a TensorType> {
+        self.inputs.get(k)?.as_ref()?.ty?.as_tensor()
+    }
+
+    /// Element type of input `k`.
+    pub fn elem(&self, k: usize) -> Option<DType> {
+        self.tensor(k).map(|t| t.elem)
+    }
+
+    /// Dimensions of input `k`, where the rank is known.
+    pub fn shape(&self, k: usize) -> Option<&'a [Dim]> {
+        self.tensor(k)?.shape.as_deref()
+    }
+
+    /// Data of input `k`, where it is a constant.
+    pub fn constant(&self, k: usize) -> Option<&'a Tensor> {
+        self.inputs.get(k)?.as_ref()?.constant
+    }
+
+    /// Whether input `k` is present.
+    pub fn present(&self, k: usize) -> bool {
+        matches!(self.inputs.get(k), Some(Some(_)))
+    }
+
+    /// The integers of input `k`, where all of them are known.
+    pub fn ints(&self, k: usize) -> Option<Vec<i64>> {
+        if let Some(t) = self.constant(k) {
+            return t.to_i64().ok();
+        }
+        let data = self.inputs.get(k)?.as_ref()?.data.as_ref()?;
+        data.iter().map(|d| if let Dim::Known(n) = d { Some(*n) } else { None }).collect()
+    }
+
+    /// The integers of input `k` as dimensions, symbolic ones included.
+    pub fn dims(&self, k: usize) -> Option<Vec<Dim>> {
+        if let Some(t) = self.constant(k) {
+            return Some(t.to_i64().ok()?.into_iter().map(Dim::Known).collect());
+        }
+        self.inputs.get(k)?.as_ref()?.data.clone()
+    }
+}
+
+/// What inference found out about one output.
+#[derive(Clone, Default, Debug)]
+pub struct Inferred {
+    /// Type.
+    pub ty: Option<Type>,
+    /// See [`Known::data`].
+    pub data: Option<Vec<Dim>>,
+}
+
+impl Inferred {
+    /// A tensor whose rank may be unknown.
+    pub fn tensor(elem: Option<DType>, shape: Option<Vec<Dim>>) -> Self {
+        Self { ty: elem.map(|elem| Type::Tensor(TensorType { elem, shape })), data: None }
+    }
+}
+
+/// How an operator takes part in quantization. Bits, symmetry and skip lists are the recipe's, never the op's.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum QuantRole {
+    /// Computes in float only.
+    Opaque,
+    /// A linear layer: products of an activation and a weight, accumulated in 32 bits.
+    Compute(ComputeRole),
+    /// An own kernel on 8-bit inputs with an output range of its own (ONNX Runtime has one in `com.microsoft` for each).
+    Elementwise {
+        /// Slots of the inputs that are quantized.
+        inputs: Vec<usize>,
+    },
+    /// Moves or selects elements of the input at this slot: the output has the input's scale.
+    PassThrough {
+        /// Slot of the data input.
+        input: usize,
+    },
+    /// Joins inputs that must have one scale, which is the output's too.
+    Unify,
+    /// Clamps: its bounds become the range of the value that it clamps.
+    Activation {
+        /// Lower bound, where there is one.
+        low: Option<f32>,
+        /// Upper bound, where there is one.
+        high: Option<f32>,
+    },
+}
+
+/// The slots of a linear layer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ComputeRole {
+    /// Slot of the activation.
+    pub activation: usize,
+    /// Slot of the weight.
+    pub weight: usize,
+    /// Slot of the bias, if the op has one (it may be absent in a node).
+    pub bias: Option<usize>,
+    /// Axis of the weight that runs over output channels.
+    pub weight_axis: usize,
+}
+
+/// Result of moving a node to a newer operator set.
+pub enum Upgrade {
+    /// Nothing to do: the node means the same.
+    Same,
+    /// The node with other attributes, and inputs that were attributes before: (slot, constant).
+    Changed {
+        /// The node as the newer set spells it.
+        node: Box<Node>,
+        /// Constants that become inputs.
+        new_inputs: Vec<(usize, Tensor)>,
+    },
+    /// It cannot be expressed, and why.
+    Impossible(String),
+}
+
+/// Every fact about one operator, or about a family whose facts are identical.
+pub trait OpSpec: Sync {
+    /// The operators that this file describes.
+    fn keys(&self) -> &'static [OpKey];
+
+    /// Types (and data, for shape arithmetic) of the outputs, by slot; fewer than the node has means unknown.
+    ///
+    /// # Errors
+    /// Inputs that the specification forbids: the model is invalid.
+    fn infer(&self, _cx: &InferContext) -> Result<Vec<Inferred>> {
+        Ok(vec![])
+    }
+
+    /// Role in quantization.
+    fn quant(&self, _cx: &InferContext) -> QuantRole {
+        QuantRole::Opaque
+    }
+
+    /// Multiply-accumulate operations, given the output types; `None` where they are unknown. A symbolic or unknown
+    /// dimension counts as 1.
+    fn macs(&self, _cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
+        Some(0)
+    }
+
+    /// Moves the node from operator set `cx.opset` to `to`. The default is for ops that no version changed in meaning;
+    /// an op whose meaning changed overrides it.
+    fn upgrade(&self, _cx: &InferContext, _to: i64) -> Upgrade {
+        Upgrade::Same
+    }
+
+    /// Whether equal inputs give equal outputs.
+    fn deterministic(&self) -> bool {
+        true
+    }
+}
