@@ -106,7 +106,7 @@ impl Inferred {
 }
 
 /// How an operator takes part in quantization. Bits, symmetry and skip lists are the recipe's, never the op's.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum QuantRole {
     /// Computes in float only.
     Opaque,
