@@ -33,5 +33,6 @@ pub mod error;
 pub mod io;
 pub mod ir;
 pub mod ops;
+pub mod passes;
 
 pub use error::{Context, Error, Result};

@@ -72,6 +72,12 @@ impl Graph {
         Ok(id)
     }
 
+    /// Makes the node's `Capture` edges those that its bodies need now.
+    pub(crate) fn refresh_captures(&mut self, id: NodeId) -> Result<()> {
+        self.drop_stale_captures(id);
+        self.connect_captures(id)
+    }
+
     /// Adds a `Capture` edge for each outer value that the node's bodies use and that has none yet.
     pub(crate) fn connect_captures(&mut self, id: NodeId) -> Result<()> {
         let wanted: Vec<Arc<str>> = {

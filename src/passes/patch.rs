@@ -1,0 +1,136 @@
+//! Patches: what a rule asks the driver to change. A rule reads the graph and returns one; it never mutates.
+
+use crate::error::Result;
+use crate::ir::{Graph, Node, NodeId, Tensor, Type, Value, ValueId};
+
+/// A value in a patch: one that the graph has, or one that the patch adds.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Ref {
+    /// A value of the graph.
+    Old(ValueId),
+    /// The n-th value that the patch adds.
+    New(usize),
+}
+
+impl From<ValueId> for Ref {
+    fn from(v: ValueId) -> Self {
+        Ref::Old(v)
+    }
+}
+
+/// A list of changes that are made together or not at all.
+#[derive(Clone, Debug, Default)]
+pub struct Patch {
+    steps: Vec<Step>,
+    values: usize,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Value { hint: String, ty: Option<Type>, init: Option<Tensor> },
+    Node { node: Box<Node>, inputs: Vec<Option<Ref>>, outputs: Vec<Option<usize>> },
+    Replace { old: ValueId, new: Ref },
+    SetInput { node: NodeId, slot: usize, value: Option<Ref> },
+    FixInput { value: ValueId },
+}
+
+impl Patch {
+    /// Whether the patch changes nothing.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty()
+    }
+
+    fn value(&mut self, hint: &str, ty: Option<Type>, init: Option<Tensor>) -> usize {
+        self.steps.push(Step::Value { hint: hint.to_string(), ty, init });
+        self.values += 1;
+        self.values - 1
+    }
+
+    /// Adds an initializer, named `hint` or, where that is taken, with a number behind.
+    pub fn constant(&mut self, hint: &str, tensor: Tensor) -> Ref {
+        let ty = Type::tensor(tensor.dtype, &tensor.dims);
+        Ref::New(self.value(hint, Some(ty), Some(tensor)))
+    }
+
+    /// Adds a node with one output, named as [`Patch::constant`] names.
+    pub fn node(&mut self, node: Node, inputs: &[Option<Ref>], hint: &str, ty: Option<Type>) -> Ref {
+        let out = self.value(hint, ty, None);
+        self.steps.push(Step::Node { node: Box::new(node), inputs: inputs.to_vec(), outputs: vec![Some(out)] });
+        Ref::New(out)
+    }
+
+    /// Adds a node with several outputs: a name hint and a type for each; `None` for an absent one.
+    pub fn node_with(
+        &mut self,
+        node: Node,
+        inputs: &[Option<Ref>],
+        outputs: Vec<Option<(String, Option<Type>)>>,
+    ) -> Vec<Option<Ref>> {
+        let slots: Vec<Option<usize>> =
+            outputs.into_iter().map(|o| o.map(|(hint, ty)| self.value(&hint, ty, None))).collect();
+        let refs = slots.iter().map(|k| k.map(Ref::New)).collect();
+        self.steps.push(Step::Node { node: Box::new(node), inputs: inputs.to_vec(), outputs: slots });
+        refs
+    }
+
+    /// Makes every use of `old` a use of `new`. A `new` that the patch added takes over the name of `old`; a graph
+    /// output always keeps its name (see [`Graph::is_output`]).
+    pub fn replace(&mut self, old: ValueId, new: impl Into<Ref>) {
+        self.steps.push(Step::Replace { old, new: new.into() });
+    }
+
+    /// Points one input of a node at another value.
+    pub fn set_input(&mut self, node: NodeId, slot: usize, value: Option<Ref>) {
+        self.steps.push(Step::SetInput { node, slot, value });
+    }
+
+    /// Takes an initializer that is also a graph input off the inputs, which makes it a constant.
+    pub fn fix_input(&mut self, value: ValueId) {
+        self.steps.push(Step::FixInput { value });
+    }
+
+    /// Makes the changes. Deletes nothing.
+    pub(super) fn apply(self, graph: &mut Graph) -> Result<()> {
+        let mut added: Vec<ValueId> = Vec::with_capacity(self.values);
+        let find = |r: Ref, added: &[ValueId]| match r {
+            Ref::Old(v) => v,
+            Ref::New(k) => added[k],
+        };
+        for step in self.steps {
+            match step {
+                Step::Value { hint, ty, init } => {
+                    let mut value = Value::named(graph.fresh_name(&hint));
+                    value.ty = ty;
+                    value.init = init;
+                    added.push(graph.add_value(value)?);
+                }
+                Step::Node { node, inputs, outputs } => {
+                    let inputs: Vec<_> = inputs.into_iter().map(|r| r.map(|r| find(r, &added))).collect();
+                    let outputs: Vec<_> = outputs.into_iter().map(|k| k.map(|k| added[k])).collect();
+                    graph.add_node(*node, &inputs, &outputs)?;
+                }
+                Step::Replace { old, new } => replace(graph, old, find(new, &added), matches!(new, Ref::New(_)))?,
+                Step::SetInput { node, slot, value } => {
+                    graph.set_input(node, slot, value.map(|r| find(r, &added)));
+                }
+                Step::FixInput { value } => {
+                    let kept = graph.inputs().iter().copied().filter(|&v| v != value).collect();
+                    graph.set_inputs(kept);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn replace(graph: &mut Graph, old: ValueId, new: ValueId, added: bool) -> Result<()> {
+    let was_output = graph.is_output(old);
+    graph.replace_uses(old, new)?;
+    if added && !was_output && !graph.is_output(new) {
+        let name = graph.value(old).name.clone();
+        let spare = graph.fresh_name(&format!("{name}_replaced"));
+        graph.rename(old, &spare)?;
+        graph.rename(new, &name)?;
+    }
+    Ok(())
+}

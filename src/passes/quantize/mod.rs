@@ -1,0 +1,19 @@
+//! Static quantization: one plan from operator facts and scale groups, in two spellings.
+
+mod emit;
+mod groups;
+mod options;
+mod pass;
+mod plan;
+mod qdq;
+mod qlinear;
+mod split_gemm_bias;
+mod structure;
+mod weights;
+
+pub use groups::ScaleGroups;
+pub use options::{Eight, Format, QuantizeOptions, Runtime, Scope};
+pub use pass::WritePlan;
+pub use plan::{Plan, Quantization};
+pub use split_gemm_bias::SplitGemmBias;
+pub use structure::{Decision, Kind, Structure};

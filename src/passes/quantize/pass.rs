@@ -1,0 +1,35 @@
+//! The pass that writes a plan into the model.
+
+use super::emit::emit;
+use super::plan::Plan;
+use crate::error::Result;
+use crate::ir::{MICROSOFT, Model};
+use crate::passes::{Effect, Outcome, Pass, PassContext};
+
+/// Rewrites the nodes of a plan to integers. The plan must have been made for this very model.
+pub struct WritePlan {
+    /// What to write, with scales.
+    pub plan: Plan,
+}
+
+impl Pass for WritePlan {
+    fn name(&self) -> &'static str {
+        "quantize"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Lossy
+    }
+
+    fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
+        let patch = emit(&model.graph, &self.plan)?;
+        let changes = self.plan.structure.integer_nodes().count();
+        patch.apply(&mut model.graph)?;
+        model.graph.eliminate_dead()?;
+        let graph = &model.graph;
+        if graph.nodes().any(|n| &*graph.node(n).op.domain == MICROSOFT) {
+            model.import(MICROSOFT, 1);
+        }
+        Ok(Outcome { changes, notes: vec![] })
+    }
+}

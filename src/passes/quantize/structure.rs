@@ -1,0 +1,276 @@
+//! Which nodes compute in integers, and why the others do not. Structure only: no range, no weight is looked at here.
+
+use super::options::{Format, QuantizeOptions, Runtime, Scope, Selection};
+use crate::analysis::shapes;
+use crate::error::{Error, Result};
+use crate::ir::{DType, Graph, Model, NodeId, ValueId};
+use crate::ops;
+use crate::ops::spec::{ComputeRole, QuantRole};
+use std::collections::{HashMap, HashSet};
+
+/// What becomes of a node.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Decision {
+    /// It computes in integers.
+    Integer(Kind),
+    /// An activation function that the output clamp of its producer computes.
+    Absorbed,
+    /// It stays as it is, and why.
+    Float(String),
+    /// It does not compute in float (shape arithmetic, masks): nothing to quantize.
+    NotFloat,
+}
+
+/// How a node computes in integers.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Kind {
+    /// Linear layer.
+    Compute(ComputeRole),
+    /// A kernel of its own; slots of the quantized inputs.
+    Elementwise(Vec<usize>),
+    /// Moves elements of the input at this slot.
+    Move(usize),
+    /// Joins inputs (all slots).
+    Unify,
+    /// Clamps in the integer domain.
+    Clamp,
+}
+
+/// Decisions for the main graph.
+pub struct Structure {
+    /// Execution order.
+    pub order: Vec<NodeId>,
+    decisions: HashMap<NodeId, Decision>,
+    /// Bounds of Relu and Clip nodes.
+    bounds: HashMap<NodeId, (Option<f32>, Option<f32>)>,
+}
+
+impl Structure {
+    /// Decides for every node of the main graph.
+    ///
+    /// # Errors
+    /// A cycle, an invalid pattern, a pattern that matches no node.
+    pub fn decide(model: &Model, options: &QuantizeOptions) -> Result<Self> {
+        options.check()?;
+        let graph = &model.graph;
+        let selection = Selection::new(options)?;
+        if let Some(text) = selection.unmatched(graph.nodes().map(|n| graph.node(n)).collect::<Vec<_>>().into_iter()) {
+            return Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type")));
+        }
+        let mut decider = Decider { model, graph, options, selection, wanted: HashSet::new(), native: HashSet::new() };
+        let order = graph.order()?;
+        let mut candidates = HashMap::with_capacity(order.len());
+        for &id in &order {
+            candidates.insert(id, decider.candidate(id));
+        }
+        decider.demand(&order, &mut candidates);
+        decider.supply(&order, candidates)
+    }
+
+    /// The decision for a node.
+    pub fn decision(&self, id: NodeId) -> &Decision {
+        self.decisions.get(&id).unwrap_or(&Decision::NotFloat)
+    }
+
+    /// Bounds of a Relu or Clip.
+    pub fn bounds(&self, id: NodeId) -> (Option<f32>, Option<f32>) {
+        self.bounds.get(&id).copied().unwrap_or_default()
+    }
+
+    /// Nodes that compute in integers, in order.
+    pub fn integer_nodes(&self) -> impl Iterator<Item = (NodeId, &Kind)> + '_ {
+        self.order.iter().filter_map(|&id| match self.decision(id) {
+            Decision::Integer(kind) => Some((id, kind)),
+            _ => None,
+        })
+    }
+
+    /// The absorbed activation behind an integer node, if there is one.
+    pub fn absorbed_after(&self, graph: &Graph, id: NodeId) -> Option<NodeId> {
+        let user = graph.only_use(graph.output(id, 0)?)?.node;
+        (self.decision(user) == &Decision::Absorbed).then_some(user)
+    }
+
+    /// The value that an integer node delivers: its output, or that of the activation that it absorbs.
+    pub fn delivered(&self, graph: &Graph, id: NodeId) -> Option<ValueId> {
+        graph.output(self.absorbed_after(graph, id).unwrap_or(id), 0)
+    }
+
+    /// Quantized inputs of an integer node: slots.
+    pub fn quantized_slots(graph: &Graph, id: NodeId, kind: &Kind) -> Vec<usize> {
+        match kind {
+            Kind::Compute(role) => vec![role.activation],
+            Kind::Elementwise(slots) => slots.clone(),
+            Kind::Move(slot) => vec![*slot],
+            Kind::Unify => (0..graph.node_inputs(id).len()).collect(),
+            Kind::Clamp => vec![0],
+        }
+    }
+}
+
+/// What a node could be.
+enum Candidate {
+    Can(Kind),
+    Activation(Option<f32>, Option<f32>),
+    Not(Decision),
+}
+
+struct Decider<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    options: &'a QuantizeOptions,
+    selection: Selection,
+    /// Values that an integer node takes.
+    wanted: HashSet<ValueId>,
+    /// Values that an integer node makes.
+    native: HashSet<ValueId>,
+}
+
+impl Decider<'_> {
+    fn candidate(&self, id: NodeId) -> Candidate {
+        let node = self.graph.node(id);
+        let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
+        if node.bodies().next().is_some() {
+            return float("bodies of control flow are not quantized");
+        }
+        let elem = self.graph.output(id, 0).and_then(|v| self.graph.ty(v)).and_then(|t| t.elem());
+        match elem {
+            Some(DType::F32) => {}
+            Some(t) if t.is_float() => return float(&format!("computes in {t}; only float is quantized")),
+            Some(_) => return Candidate::Not(Decision::NotFloat),
+            None => return float("the type of its output is unknown"),
+        }
+        if let Some(why) = self.selection.refuses(node) {
+            return float(why);
+        }
+        let Some(spec) = ops::spec(&node.op) else { return float("no facts about this operator") };
+        match spec.quant(&shapes::node_context(self.model, self.graph, id)) {
+            QuantRole::Opaque => float("has no 8-bit form"),
+            QuantRole::Compute(role) => self.compute(id, role),
+            QuantRole::Elementwise { inputs } => self.elementwise(id, inputs),
+            QuantRole::PassThrough { input } if self.options.scope == Scope::Full => Candidate::Can(Kind::Move(input)),
+            QuantRole::Unify if self.options.scope == Scope::Full => self.unify(id),
+            QuantRole::Activation { low, high } => Candidate::Activation(low, high),
+            QuantRole::PassThrough { .. } | QuantRole::Unify => float("outside of --scope inputs"),
+        }
+    }
+
+    fn compute(&self, id: NodeId, role: ComputeRole) -> Candidate {
+        let constant = |slot| self.graph.input(id, slot).and_then(|v| self.graph.constant(v));
+        let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
+        match constant(role.weight) {
+            None => return float("its weight is not a constant"),
+            Some(w) if w.dtype != DType::F32 => return float("its weight is not float"),
+            Some(w) if w.is_empty() => return float("its weight is empty"),
+            Some(_) => {}
+        }
+        let bias = role.bias.filter(|&slot| self.graph.input(id, slot).is_some());
+        if bias.is_some_and(|slot| constant(slot).is_none_or(|b| b.dtype != DType::F32)) {
+            return float("its bias is not a float constant");
+        }
+        if self.graph.input(id, role.activation).is_none_or(|v| self.graph.constant(v).is_some()) {
+            return float("its input is a constant");
+        }
+        Candidate::Can(Kind::Compute(role))
+    }
+
+    fn elementwise(&self, id: NodeId, inputs: Vec<usize>) -> Candidate {
+        let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
+        if self.options.scope == Scope::Inputs {
+            return float("outside of --scope inputs");
+        }
+        if self.options.format == Format::Qlinear && self.options.runtime == Runtime::Portable {
+            return float("the standard has no 8-bit operator for it (--runtime ort has)");
+        }
+        let activation = |slot: &usize| self.graph.input(id, *slot).is_some_and(|v| self.is_f32_activation(v));
+        if !inputs.iter().all(activation) {
+            return float("an operand is a constant");
+        }
+        Candidate::Can(Kind::Elementwise(inputs))
+    }
+
+    fn unify(&self, id: NodeId) -> Candidate {
+        let inputs = self.graph.node_inputs(id);
+        if !inputs.into_iter().all(|v| v.is_some_and(|v| self.is_f32_activation(v))) {
+            return Candidate::Not(Decision::Float("an operand is a constant".into()));
+        }
+        Candidate::Can(Kind::Unify)
+    }
+
+    fn is_f32_activation(&self, v: ValueId) -> bool {
+        let elem = self.graph.ty(v).and_then(|t| t.elem());
+        self.graph.value(v).init.is_none() && elem == Some(DType::F32)
+    }
+
+    /// Backwards: a node whose result no integer node takes gains nothing from 8 bits and loses accuracy.
+    fn demand(&mut self, order: &[NodeId], candidates: &mut HashMap<NodeId, Candidate>) {
+        for &id in order.iter().rev() {
+            let Some(candidate) = candidates.get_mut(&id) else { continue };
+            let out_wanted = self.graph.output(id, 0).is_some_and(|v| self.wanted.contains(&v));
+            let slots = match candidate {
+                Candidate::Not(_) => continue,
+                Candidate::Activation(..) if out_wanted => vec![0],
+                Candidate::Activation(..) => continue,
+                Candidate::Can(Kind::Move(slot)) if out_wanted => vec![*slot],
+                Candidate::Can(Kind::Move(_)) => continue,
+                Candidate::Can(Kind::Elementwise(_) | Kind::Unify) if !out_wanted => {
+                    let why = "no 8-bit operator takes its result";
+                    *candidate = Candidate::Not(Decision::Float(why.into()));
+                    continue;
+                }
+                Candidate::Can(kind) => Structure::quantized_slots(self.graph, id, kind),
+            };
+            for slot in slots {
+                self.wanted.extend(self.graph.input(id, slot));
+            }
+        }
+    }
+
+    /// Forwards: activations are absorbed where they can be, and data movement follows its input.
+    fn supply(&mut self, order: &[NodeId], candidates: HashMap<NodeId, Candidate>) -> Result<Structure> {
+        let mut decisions = HashMap::with_capacity(order.len());
+        let mut bounds = HashMap::new();
+        let mut candidates = candidates;
+        for &id in order {
+            let Some(candidate) = candidates.remove(&id) else { continue };
+            let decision = match candidate {
+                Candidate::Not(decision) => decision,
+                Candidate::Activation(low, high) => {
+                    bounds.insert(id, (low, high));
+                    self.activation(id, &decisions)
+                }
+                Candidate::Can(Kind::Move(slot)) => self.movement(id, slot),
+                Candidate::Can(kind) => Decision::Integer(kind),
+            };
+            if matches!(decision, Decision::Integer(_) | Decision::Absorbed) && self.options.scope == Scope::Full {
+                self.native.extend(self.graph.output(id, 0));
+            }
+            decisions.insert(id, decision);
+        }
+        Ok(Structure { order: order.to_vec(), decisions, bounds })
+    }
+
+    fn activation(&self, id: NodeId, decisions: &HashMap<NodeId, Decision>) -> Decision {
+        let Some(x) = self.graph.input(id, 0).filter(|x| self.native.contains(x)) else {
+            return Decision::Float("its input is computed in float".into());
+        };
+        let producer = self.graph.producer(x).map(|(p, _)| p);
+        let computes = |p| matches!(decisions.get(&p), Some(Decision::Integer(Kind::Compute(_) | Kind::Elementwise(_))));
+        if producer.is_some_and(computes) && self.graph.only_use(x).is_some() {
+            return Decision::Absorbed;
+        }
+        Decision::Integer(Kind::Clamp)
+    }
+
+    fn movement(&self, id: NodeId, slot: usize) -> Decision {
+        let is = |set: &HashSet<ValueId>, v: Option<ValueId>| v.is_some_and(|v| set.contains(&v));
+        let x = self.graph.input(id, slot);
+        if x.is_none_or(|x| self.graph.value(x).init.is_some()) {
+            return Decision::Float("its input is a constant".into());
+        }
+        if is(&self.native, x) || is(&self.wanted, self.graph.output(id, 0)) {
+            return Decision::Integer(Kind::Move(slot));
+        }
+        Decision::Float("its input is computed in float".into())
+    }
+}

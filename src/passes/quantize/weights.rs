@@ -1,0 +1,124 @@
+//! Quantization of weights and biases.
+
+use super::options::QuantizeOptions;
+use crate::error::{Error, Result};
+use crate::ir::{DType, Tensor};
+
+/// A weight in 8 bits.
+pub struct QuantizedWeight {
+    /// The elements, in the layout of the original.
+    pub data: Tensor,
+    /// One scale, or one per output channel.
+    pub scale: Vec<f32>,
+    /// The zero point of every channel.
+    pub zero_point: i32,
+}
+
+/// Largest magnitude of a bias in units of its scale: a quarter of the 32-bit range, which leaves the rest to the sum of
+/// products.
+const MAX_BIAS: f32 = (1u32 << 29) as f32;
+
+/// Quantizes a weight whose output channels run along `axis`, per channel or per tensor as the options say:
+/// `q = clip(round(w / scale) + zero_point)`. A symmetric scale is `max|w| / 127` (for both 8-bit types, so that zero is
+/// in the middle and the range is the same on both sides).
+///
+/// `bias` (one element per channel) and `input_scale` are looked at only to keep `bias / (input_scale * scale)` within
+/// 32 bits: where it would overflow, the scale is raised.
+///
+/// # Errors
+/// NaN or infinity in the weight or bias.
+pub fn quantize_weight(
+    tensor: &Tensor,
+    axis: usize,
+    bias: Option<&[f32]>,
+    input_scale: f32,
+    options: &QuantizeOptions,
+) -> Result<QuantizedWeight> {
+    let data = finite(tensor)?;
+    let channels = *tensor.dims.get(axis).ok_or_else(|| Error::internal("weight axis out of range"))?;
+    let inner: usize = tensor.dims[axis + 1..].iter().product::<usize>().max(1);
+    let channel_of = |k: usize| if options.per_channel { k / inner % channels } else { 0 };
+    let mut ranges = vec![(0f32, 0f32); if options.per_channel { channels } else { 1 }];
+    for (k, &w) in data.iter().enumerate() {
+        let (low, high) = &mut ranges[channel_of(k)];
+        *low = low.min(w);
+        *high = high.max(w);
+    }
+    let (qmin, qmax) = options.weights.bounds();
+    let (mut scale, zero_point) = if options.symmetric_weights {
+        let middle = (qmin + qmax + 1) / 2;
+        (ranges.iter().map(|(low, high)| high.max(-low) / 127.0).collect::<Vec<_>>(), middle)
+    } else {
+        let (low, high) = ranges[0];
+        let scale = (high - low) / (qmax - qmin) as f32;
+        let zero = if scale > 0.0 { (qmin as f32 - low / scale).round_ties_even() as i32 } else { qmin };
+        (vec![scale], zero.clamp(qmin, qmax))
+    };
+    for s in &mut scale {
+        if !s.is_normal() {
+            *s = 1.0; // all zero (or denormal): any scale stores it
+        }
+    }
+    if let Some(bias) = bias {
+        fit_bias(&mut scale, &ranges, bias, input_scale);
+    }
+    let quantize = |(k, w): (usize, &f32)| {
+        let q = (w / scale[channel_of(k)]).round_ties_even() as i32 + zero_point;
+        q.clamp(qmin, qmax) as u8 // two's complement for s8
+    };
+    let bytes: Vec<u8> = data.iter().enumerate().map(quantize).collect();
+    let data = Tensor::raw(options.weights.dtype(), &tensor.dims, bytes);
+    Ok(QuantizedWeight { data, scale, zero_point })
+}
+
+/// Raises scales until every bias fits. A channel without weights takes the scale that stores its bias best.
+fn fit_bias(scale: &mut [f32], ranges: &[(f32, f32)], bias: &[f32], input_scale: f32) {
+    let per_tensor = scale.len() == 1;
+    for (c, b) in bias.iter().enumerate() {
+        let k = if per_tensor { 0 } else { c };
+        let Some(s) = scale.get_mut(k) else { continue };
+        let least = b.abs() / input_scale / MAX_BIAS;
+        let empty = ranges[k] == (0.0, 0.0) && !per_tensor;
+        if (empty && least > 0.0) || *s < least {
+            *s = least.max(f32::MIN_POSITIVE);
+        }
+    }
+}
+
+/// A bias in 32 bits with scale `input_scale * weight_scale`, zero point 0.
+///
+/// # Errors
+/// NaN or infinity.
+pub fn quantize_bias(bias: &[f32], input_scale: f32, weight_scale: &[f32]) -> Result<Vec<i32>> {
+    let scale_of = |c: usize| f64::from(input_scale) * f64::from(weight_scale[c % weight_scale.len()]);
+    bias.iter()
+        .enumerate()
+        .map(|(c, &b)| {
+            if !b.is_finite() {
+                return Err(Error::invalid(format!("its bias holds {b} at position {c}")));
+            }
+            Ok((f64::from(b) / scale_of(c)).round_ties_even() as i32) // saturates; `fit_bias` keeps it far from that
+        })
+        .collect()
+}
+
+/// The elements of a float tensor, all finite.
+///
+/// # Errors
+/// NaN or infinity, with its position.
+pub fn finite(tensor: &Tensor) -> Result<Vec<f32>> {
+    let data = tensor.to_f32()?;
+    match data.iter().position(|x| !x.is_finite()) {
+        Some(at) => Err(Error::invalid(format!("its weight holds {} at position {at}", data[at]))),
+        None => Ok(data),
+    }
+}
+
+/// The transpose of an 8-bit matrix.
+pub fn transpose8(t: &Tensor) -> Result<Tensor> {
+    let [rows, columns] = t.dims[..] else { return Err(Error::internal("transposing a tensor that is no matrix")) };
+    debug_assert!(t.dtype == DType::U8 || t.dtype == DType::I8);
+    let bytes = t.bytes()?;
+    let out: Vec<u8> = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| bytes[r * columns + c]).collect();
+    Ok(Tensor::raw(t.dtype, &[columns, rows], out))
+}

@@ -1,0 +1,11 @@
+//! Rules that keep every output, bit for bit or up to rounding.
+
+mod eliminate_identity;
+mod fold_batch_norm;
+mod lift_constants;
+mod lift_initializer_inputs;
+
+pub use eliminate_identity::EliminateIdentity;
+pub use fold_batch_norm::FoldBatchNorm;
+pub use lift_constants::LiftConstants;
+pub use lift_initializer_inputs::LiftInitializerInputs;
