@@ -1,0 +1,18 @@
+//! What values look like: streaming statistics of activations and weights, and the quantization ranges they imply.
+//!
+//! [`Statistics`] observes any number of samples in constant memory and does not depend on their order, so one pass
+//! over the calibration data serves every [`Method`], and a saved [`CalibrationTable`] can be asked again without data.
+
+mod collector;
+mod entropy;
+mod histogram;
+mod mse;
+mod params;
+mod range;
+mod table;
+
+pub use collector::Collector;
+pub use histogram::{NonFinite, Statistics};
+pub use params::{QuantParams, RangeSpec};
+pub use range::{Method, range};
+pub use table::{CalibrationTable, TABLE_VERSION};
