@@ -47,8 +47,13 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
 /// # Errors
 /// An unwritable target, named.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
+    write_with(path, |w| Ok(w.write_all(contents)?))
+}
+
+/// Writes a file atomically with whatever `fill` writes.
+pub(super) fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
-    let file = write_temporary(path, |w| Ok(w.write_all(contents)?)).context(place)?;
+    let file = write_temporary(path, fill).context(place)?;
     persist(file, path).context(place)
 }
 
