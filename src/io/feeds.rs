@@ -8,7 +8,7 @@ mod random;
 mod slot;
 
 use super::npz::{Npz, rows};
-use super::{external, tensor_from_proto};
+use super::{external, nesting, tensor_from_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::proto;
@@ -338,7 +338,8 @@ fn test_sets(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
 
 fn read_pb(file: &Path) -> Result<Tensor> {
     let place = || file.display().to_string();
-    let bytes = external::map_file(file).context(place)?;
+    let bytes = external::map_file(file)?;
+    nesting::check(&bytes, nesting::Kind::Tensor).context(place)?;
     let message = proto::TensorProto::decode(bytes).map_err(Error::from);
     let tensor = message.and_then(tensor_from_proto).map(|(_, t)| t);
     tensor.context(place)

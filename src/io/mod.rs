@@ -5,7 +5,9 @@ mod encode;
 mod external;
 mod feeds;
 mod files;
+mod nesting;
 mod npz;
+mod relocate;
 
 pub use decode::{decode_model, model_from_proto, tensor_from_proto};
 pub use encode::{graph_to_proto, model_to_proto, tensor_to_proto};
