@@ -1,5 +1,6 @@
 //! From protobuf messages to the IR.
 
+use super::nesting;
 use crate::error::{Context, Error, Result};
 use crate::ir::{
     Attribute, AttributeValue, DType, External, Graph, GraphShell, Model, Node, NodeShell, OpId, Sparse, Tensor,
@@ -8,7 +9,7 @@ use crate::ir::{
 use crate::proto;
 use bytes::Bytes;
 use prost::Message;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Decodes a model. The weights alias `bytes`; external data are left unloaded (see [`super::load`]).
@@ -19,6 +20,7 @@ pub fn decode_model(bytes: Bytes) -> Result<Model> {
     if bytes.is_empty() {
         return Err(Error::invalid("the file is empty"));
     }
+    nesting::check(&bytes, nesting::Kind::Model)?;
     let message = proto::ModelProto::decode(bytes)?;
     model_from_proto(message)
 }
@@ -61,9 +63,10 @@ fn graph_from_proto(p: proto::GraphProto) -> Result<Graph> {
         add_initializer(&mut graph, name.unwrap_or_default(), tensor)?;
     }
     let mut inputs = Vec::with_capacity(input.len());
+    let mut seen = HashSet::new();
     for info in input {
         let id = declared(&mut graph, &info)?;
-        if inputs.contains(&id) {
+        if !seen.insert(id) {
             return Err(Error::invalid(format!("duplicate value name \"{}\": two graph inputs have it", info.name())));
         }
         shell_of(&mut graph, id).input = Some(info);

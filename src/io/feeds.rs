@@ -1,7 +1,349 @@
 //! Feeds: what a model is executed on.
+//!
+//! One convention everywhere: a `.npz` whose arrays are named after graph inputs, axis 0 = sample, batched to what the
+//! model allows; or a folder of `.npz` files, each one a complete feed (recurrent state, several shapes); or a folder in
+//! the ONNX test layout (`test_data_set_*/input_*.pb`). Labels are one more array. Without data: seeded random input.
 
-use crate::ir::Tensor;
+mod random;
+mod slot;
+
+use super::npz::{Npz, rows};
+use super::{external, nesting, tensor_from_proto};
+use crate::error::{Context, Error, Result};
+use crate::ir::{Graph, Tensor};
+use crate::proto;
+use prost::Message;
+use slot::{Batching, Slot};
 use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 /// One complete set of inputs, by graph input name.
 pub type Feed = BTreeMap<String, Tensor>;
+
+/// Samples for a model, checked against its inputs. Batches can be made in parallel.
+#[derive(Debug)]
+pub struct Dataset {
+    slots: Vec<Slot>,
+    source: Source,
+    batching: Batching,
+    samples: usize,
+    labels: Option<Vec<i64>>,
+    labels_per_sample: usize,
+}
+
+#[derive(Debug)]
+enum Source {
+    /// One array per slot, axis 0 = sample.
+    Arrays(Vec<Tensor>),
+    /// One `.npz` per feed.
+    Npz(Vec<PathBuf>),
+    /// Per feed one `.pb` file per slot.
+    TestSets(Vec<Vec<PathBuf>>),
+    /// Made up from this seed.
+    Random(u64),
+}
+
+impl Dataset {
+    /// Opens data for `graph`'s required inputs; `label` names the array with one integer per sample.
+    ///
+    /// Shapes and types are checked here; NaN and infinity here for a single `.npz`, else when the feed is read (not in
+    /// ONNX test sets, which hold them on purpose).
+    ///
+    /// # Errors
+    /// One line naming the file and the array: missing (with the names that there are), no samples, arrays of different
+    /// sample counts, wrong type, rank or fixed size, NaN or infinity, damaged files.
+    pub fn open(path: &Path, graph: &Graph, label: Option<&str>) -> Result<Self> {
+        let slots = slot::required(graph)?;
+        if slots.is_empty() {
+            return Err(Error::data("the model has no inputs, so there is nothing to feed"));
+        }
+        let opened = if !path.is_dir() {
+            Self::open_arrays(path, slots, label)
+        } else {
+            match test_sets(path)? {
+                sets if !sets.is_empty() => Self::open_test_sets(sets, slots, label),
+                _ => Self::open_npz_folder(path, slots, label),
+            }
+        };
+        opened.context(|| path.display().to_string())
+    }
+
+    /// Seeded random input shaped by the graph: floats are standard normal, integers 0 or 1, names containing "mask" ones,
+    /// bools random. A first axis that is not fixed is the batch, every other size that is not fixed is 16. Sample `i` is
+    /// the same whatever the batch size.
+    ///
+    /// # Errors
+    /// An input of unknown type or rank, or of a type that cannot be made up.
+    pub fn random(graph: &Graph, samples: usize, seed: u64) -> Result<Self> {
+        let slots = slot::required(graph)?;
+        random::check(&slots)?;
+        let batching = Batching::of(&slots).unwrap_or(Batching::Single);
+        let samples = samples.max(1).next_multiple_of(batching.fixed().unwrap_or(1));
+        Ok(Self { slots, source: Source::Random(seed), batching, samples, labels: None, labels_per_sample: 1 })
+    }
+
+    fn open_arrays(path: &Path, mut slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
+        let mut npz = Npz::open(path)?;
+        let mut arrays = Vec::with_capacity(slots.len());
+        let mut first: Option<(String, usize)> = None;
+        for slot in &mut slots {
+            let header = npz.header(&slot.name)?.ok_or_else(|| missing(&slot.name, "input", &npz.names()))?;
+            slot.check_samples(header.dtype, &header.dims)?;
+            let samples = header.dims[0];
+            match &first {
+                Some((name, n)) if *n != samples => {
+                    let other = &slot.name;
+                    return Err(Error::data(format!(
+                        "arrays hold different numbers of samples: \"{name}\" {n}, \"{other}\" {samples}"
+                    )));
+                }
+                Some(_) => {}
+                None => first = Some((slot.name.to_string(), samples)),
+            }
+        }
+        let samples = first.map_or(0, |(_, n)| n);
+        if samples == 0 {
+            return Err(Error::data("it holds no samples"));
+        }
+        let batching = Batching::of(&slots)?;
+        if let Some(k) = batching.fixed().filter(|&k| k > samples) {
+            return Err(Error::data(format!("the model takes {k} samples at once, the file has {samples}")));
+        }
+        for slot in &slots {
+            let array = npz.array(&slot.name)?.ok_or_else(|| missing(&slot.name, "input", &npz.names()))?;
+            slot.check_finite(&array, true)?;
+            arrays.push(array);
+        }
+        let labels = label.map(|l| read_labels(&mut npz, l)).transpose()?;
+        if let Some((labels, name)) = labels.as_ref().zip(label)
+            && labels.len() != samples
+        {
+            let n = labels.len();
+            return Err(Error::data(format!("labels \"{name}\" are {n} numbers for {samples} samples")));
+        }
+        Ok(Self { slots, source: Source::Arrays(arrays), batching, samples, labels, labels_per_sample: 1 })
+    }
+
+    fn open_npz_folder(path: &Path, slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
+        let is_npz = |p: &PathBuf| p.extension().is_some_and(|e| e == "npz");
+        let files: Vec<PathBuf> = entries(path)?.into_iter().filter(is_npz).collect();
+        if files.is_empty() {
+            return Err(Error::data("the folder holds neither .npz files nor test_data_set_* folders"));
+        }
+        let mut labels: Vec<Vec<i64>> = vec![];
+        for file in &files {
+            let place = || file_name(file);
+            let mut npz = Npz::open(file).context(place)?;
+            for slot in &slots {
+                let header = npz.header(&slot.name).context(place)?;
+                let header = header.ok_or_else(|| missing(&slot.name, "input", &npz.names())).context(place)?;
+                slot.check_feed(header.dtype, &header.dims).context(place)?;
+            }
+            if let Some(label) = label {
+                labels.push(read_labels(&mut npz, label).context(place)?);
+            }
+        }
+        let per_feed = labels.first().map_or(1, Vec::len);
+        if labels.iter().any(|l| l.len() != per_feed) {
+            return Err(Error::data("its files hold different numbers of labels"));
+        }
+        let labels = label.map(|_| labels.concat());
+        let samples = files.len();
+        let source = Source::Npz(files);
+        Ok(Self { slots, source, batching: Batching::Single, samples, labels, labels_per_sample: per_feed })
+    }
+
+    fn open_test_sets(sets: Vec<Vec<PathBuf>>, slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
+        if label.is_some() {
+            return Err(Error::data("ONNX test sets hold no labels"));
+        }
+        for (k, files) in sets.iter().enumerate() {
+            if files.len() != slots.len() {
+                let (have, want) = (files.len(), slots.len());
+                return Err(Error::data(format!("test set {k} has {have} input files, the model takes {want}")));
+            }
+            for (slot, file) in slots.iter().zip(files) {
+                let tensor = read_pb(file)?;
+                slot.check_feed(tensor.dtype, &tensor.dims).context(|| file.display().to_string())?;
+            }
+        }
+        let samples = sets.len();
+        let (source, batching) = (Source::TestSets(sets), Batching::Single);
+        Ok(Self { slots, source, batching, samples, labels: None, labels_per_sample: 1 })
+    }
+
+    /// Whether the samples are made up, which every report must say.
+    pub fn is_random(&self) -> bool {
+        matches!(self.source, Source::Random(_))
+    }
+
+    /// Number of samples; where every file is a complete feed, the number of files.
+    pub fn len(&self) -> usize {
+        self.samples
+    }
+
+    /// Never: opening data without samples is an error.
+    pub fn is_empty(&self) -> bool {
+        self.samples == 0
+    }
+
+    /// Keeps the first `n` samples, and at least as many as the model takes at once.
+    pub fn limit(&mut self, n: usize) {
+        self.samples = self.samples.min(n.max(self.batching.fixed().unwrap_or(1)));
+    }
+
+    /// The labels of all samples, in order. Where one file is one feed, those of all files, one after another.
+    pub fn labels(&self) -> Option<&[i64]> {
+        let labels = self.labels.as_deref()?;
+        labels.get(..self.samples * self.labels_per_sample)
+    }
+
+    /// Divides the samples into feeds of `batch` samples, or of what the model fixes.
+    pub fn batches(&self, batch: usize) -> Batches<'_> {
+        let size = self.batching.size(batch.max(1)).min(self.samples.max(1));
+        Batches { data: self, size }
+    }
+
+    fn feed(&self, range: Range<usize>) -> Result<Feed> {
+        match &self.source {
+            Source::Arrays(arrays) => {
+                let piece = |(slot, array): (&Slot, &Tensor)| {
+                    let mut t = rows(array, range.clone())?;
+                    if slot.adds_sample_axis {
+                        t.dims.remove(0);
+                    }
+                    Ok((slot.name.to_string(), t))
+                };
+                self.slots.iter().zip(arrays).map(piece).collect()
+            }
+            Source::Npz(files) => self.read_npz_feed(at(files, range.start)?),
+            Source::TestSets(sets) => {
+                let files = at(sets, range.start)?;
+                let read = |(slot, file): (&Slot, &PathBuf)| Ok((slot.name.to_string(), read_pb(file)?));
+                self.slots.iter().zip(files).map(read).collect()
+            }
+            Source::Random(seed) => random::feed(&self.slots, self.batching, *seed, range),
+        }
+    }
+
+    fn read_npz_feed(&self, file: &Path) -> Result<Feed> {
+        let place = || file.display().to_string();
+        let mut npz = Npz::open(file).context(place)?;
+        let mut feed = Feed::new();
+        for slot in &self.slots {
+            let array = npz.array(&slot.name).context(place)?;
+            let array = array.ok_or_else(|| missing(&slot.name, "input", &npz.names())).context(place)?;
+            slot.check_feed(array.dtype, &array.dims).context(place)?; // the file may have changed since it was opened
+            slot.check_finite(&array, false).context(place)?;
+            feed.insert(slot.name.to_string(), array);
+        }
+        Ok(feed)
+    }
+}
+
+/// The samples of a [`Dataset`], divided into feeds.
+#[derive(Clone, Copy, Debug)]
+pub struct Batches<'a> {
+    data: &'a Dataset,
+    size: usize,
+}
+
+impl Batches<'_> {
+    /// Number of feeds.
+    pub fn len(&self) -> usize {
+        match self.data.batching {
+            Batching::Fixed(_) => self.data.samples / self.size,
+            _ => self.data.samples.div_ceil(self.size),
+        }
+    }
+
+    /// Whether there is no feed.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Samples of a full feed.
+    pub fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Samples at the end that do not fill a feed of the size that the model fixes, so they are in none: report it.
+    pub fn dropped(&self) -> usize {
+        self.data.samples.saturating_sub(self.len() * self.size)
+    }
+
+    /// The samples in feed `i`.
+    pub fn samples(&self, i: usize) -> Range<usize> {
+        let start = (i * self.size).min(self.data.samples);
+        start..(start + self.size).min(self.data.samples)
+    }
+
+    /// Feed `i`. Sharing memory with the data where they are in one array.
+    ///
+    /// # Errors
+    /// No such feed; a file that cannot be read, or holds NaN or infinity.
+    pub fn feed(&self, i: usize) -> Result<Feed> {
+        if i >= self.len() {
+            return Err(Error::internal(format!("feed {i} of {}", self.len())));
+        }
+        self.data.feed(self.samples(i))
+    }
+}
+
+fn at<T>(items: &[T], i: usize) -> Result<&T> {
+    items.get(i).ok_or_else(|| Error::internal(format!("feed {i} of {}", items.len())))
+}
+
+fn missing(name: &str, what: &str, have: &[String]) -> Error {
+    let have = if have.is_empty() { "no arrays".into() } else { have.join(", ") };
+    Error::data(format!("no array \"{name}\" for the {what} of that name; the file has {have}"))
+}
+
+fn read_labels(npz: &mut Npz, name: &str) -> Result<Vec<i64>> {
+    let array = npz.array(name)?.ok_or_else(|| missing(name, "label", &npz.names()))?;
+    if !array.dtype.is_int() {
+        return Err(Error::data(format!("labels \"{name}\" are {}, expected integers", array.dtype)));
+    }
+    array.to_i64().map_err(|e| Error::data(format!("labels \"{name}\": {e}")))
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// What a folder holds, sorted by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let read = std::fs::read_dir(folder).context(|| folder.display().to_string())?;
+    let paths: std::io::Result<Vec<PathBuf>> = read.map(|e| e.map(|e| e.path())).collect();
+    let mut paths = paths?;
+    paths.sort();
+    Ok(paths)
+}
+
+/// The files `<prefix><number><suffix>` of a folder, by number.
+fn numbered(folder: &Path, prefix: &str, suffix: &str) -> Result<Vec<PathBuf>> {
+    let number = |p: &PathBuf| -> Option<u64> { file_name(p).strip_prefix(prefix)?.strip_suffix(suffix)?.parse().ok() };
+    let mut found: Vec<(u64, PathBuf)> =
+        entries(folder)?.into_iter().filter_map(|p| number(&p).map(|n| (n, p))).collect();
+    found.sort();
+    Ok(found.into_iter().map(|(_, p)| p).collect())
+}
+
+/// The input files of every test set in a folder of the ONNX test layout.
+fn test_sets(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
+    let sets = numbered(folder, "test_data_set_", "")?;
+    sets.iter().map(|set| numbered(set, "input_", ".pb")).collect()
+}
+
+fn read_pb(file: &Path) -> Result<Tensor> {
+    let place = || file.display().to_string();
+    let bytes = external::map_file(file)?;
+    nesting::check(&bytes, nesting::Kind::Tensor).context(place)?;
+    let message = proto::TensorProto::decode(bytes).map_err(Error::from);
+    let tensor = message.and_then(tensor_from_proto).map(|(_, t)| t);
+    tensor.context(place)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! Loading and saving model files.
 
 use super::external::{load_external, map_file};
+use super::relocate::relocated;
 use super::{decode_model, model_to_proto};
 use crate::error::{Context, Error, Result};
-use crate::ir::{Model, TensorData};
+use crate::ir::Model;
 use crate::proto;
 use prost::Message;
 use std::io::{BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tempfile::NamedTempFile;
 
 /// Loads a model: maps the file, decodes it (weights alias the map), maps its external data, verifies it.
@@ -24,22 +25,30 @@ pub fn load(path: &Path) -> Result<Model> {
 }
 
 /// Saves a model atomically: writes a temporary file beside the target, syncs it, renames it. A failure leaves neither
-/// a half-written file nor a changed target. Tensors that were external stay external, in `<file name>.data` beside the
-/// target, written first and in the same way.
+/// a half-written file nor a changed target. Initializers that were external stay external, in `<file name>.data` beside
+/// the target, written in the same way.
 ///
 /// # Errors
 /// An unwritable target, named.
 pub fn save(model: &Model, path: &Path) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
-    let mut message = model_to_proto(model)?;
+    let name = path.file_name().ok_or_else(|| Error::usage("it has no file name")).context(place)?;
+    let location = format!("{}.data", name.to_string_lossy());
+    let relocated = relocated(model, &location).context(place)?;
+    let message = model_to_proto(relocated.as_ref().map_or(model, |(copy, _)| copy)).context(place)?;
     message.encode_check().context(place)?;
-    let data_file = move_external(&mut message, model, path).context(place)?;
-    let encoded = message.encode_to_vec();
-    let model_file = write_temporary(path, |w| Ok(w.write_all(&encoded)?)).context(place)?;
-    if let Some((file, target)) = data_file {
-        persist(file, &target).context(place)?;
-    }
-    persist(model_file, path).context(place)
+    let data_path = parent(path).join(&location);
+    let layout = relocated.as_ref().map(|(_, layout)| layout).filter(|l| !l.is_empty());
+    let data_file = layout.map(|l| write_temporary(&data_path, |w| l.write(w))).transpose().context(place)?;
+    let model_file = write_temporary(path, |w| Ok(w.write_all(&message.encode_to_vec())?)).context(place)?;
+    let Some(data_file) = data_file else { return persist(model_file, path).context(place) };
+    let is_new = !data_path.exists();
+    persist(data_file, &data_path).context(place)?;
+    persist(model_file, path).context(place).inspect_err(|_| {
+        if is_new {
+            let _ = std::fs::remove_file(&data_path);
+        }
+    })
 }
 
 /// Writes any file atomically, as [`save`] does.
@@ -47,8 +56,13 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
 /// # Errors
 /// An unwritable target, named.
 pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
+    write_with(path, |w| Ok(w.write_all(contents)?))
+}
+
+/// Writes a file atomically with whatever `fill` writes.
+pub(super) fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
-    let file = write_temporary(path, |w| Ok(w.write_all(contents)?)).context(place)?;
+    let file = write_temporary(path, fill).context(place)?;
     persist(file, path).context(place)
 }
 
@@ -97,52 +111,4 @@ impl EncodeCheck for proto::ModelProto {
         }
         Ok(())
     }
-}
-
-/// Streams the data of external tensors into a new file for `target`, and points the message's entries at it.
-fn move_external(
-    message: &mut proto::ModelProto,
-    model: &Model,
-    target: &Path,
-) -> Result<Option<(NamedTempFile, PathBuf)>> {
-    let mut pieces = vec![];
-    for v in model.graph.values() {
-        let value = model.graph.value(v);
-        if let Some(TensorData::External(e)) = value.init.as_ref().map(|t| &t.data) {
-            let bytes = e.bytes.clone().ok_or_else(|| Error::invalid("external data are not loaded"))?;
-            pieces.push((value.name.clone(), bytes));
-        }
-    }
-    if pieces.is_empty() {
-        return Ok(None);
-    }
-    let stem = target.file_name().ok_or_else(|| Error::usage("it has no file name"))?;
-    let location = format!("{}.data", stem.to_string_lossy());
-    let data_path = parent(target).join(&location);
-    let mut entries = std::collections::HashMap::new();
-    let file = write_temporary(&data_path, |w| {
-        let mut offset = 0usize;
-        for (name, bytes) in &pieces {
-            // Page alignment, so that readers can map each tensor on its own (specification: ExternalData).
-            let padding = offset.next_multiple_of(4096) - offset;
-            w.write_all(&[0u8; 4096][..padding])?;
-            offset += padding;
-            w.write_all(bytes)?;
-            entries.insert(name.clone(), (offset, bytes.len()));
-            offset += bytes.len();
-        }
-        Ok(())
-    })?;
-    let graph = message.graph.as_mut().ok_or_else(|| Error::internal("a message without a graph"))?;
-    for t in &mut graph.initializer {
-        let Some((offset, length)) = entries.get(t.name()) else { continue };
-        let entry =
-            |key: &str, value: String| proto::StringStringEntryProto { key: Some(key.into()), value: Some(value) };
-        t.external_data = vec![
-            entry("location", location.clone()),
-            entry("offset", offset.to_string()),
-            entry("length", length.to_string()),
-        ];
-    }
-    Ok(Some((file, data_path)))
 }

@@ -5,9 +5,13 @@ mod encode;
 mod external;
 mod feeds;
 mod files;
+mod nesting;
+mod npz;
+mod relocate;
 
 pub use decode::{decode_model, model_from_proto, tensor_from_proto};
 pub use encode::{graph_to_proto, model_to_proto, tensor_to_proto};
 pub use external::load_external;
-pub use feeds::Feed;
+pub use feeds::{Batches, Dataset, Feed};
 pub use files::{load, save, write_atomically};
+pub use npz::{read_npz, write_npz};

@@ -71,9 +71,9 @@ impl Graph {
             let needed = self.g.edges(v.0).next().is_some() || self.is_output(v);
             let defined = produced || value.init.is_some() || inputs.contains(&v);
             if needed && !defined && !outer.contains(name) {
-                let user = self.uses(v).first().map(|u| format!(" of {}", self.node(u.node).label()));
+                let user = self.uses(v).first().map(|u| format!(", an input of {}", self.node(u.node).label()));
                 let user = user.unwrap_or_else(|| ", a graph output".into());
-                findings.push(format!("{place}nothing produces \"{name}\", an input{user}"));
+                findings.push(format!("{place}nothing produces \"{name}\"{user}"));
             }
             self.check_init(place, v, findings);
         }
