@@ -32,5 +32,6 @@ pub mod proto {
 pub mod error;
 pub mod io;
 pub mod ir;
+pub mod runtime;
 
 pub use error::{Context, Error, Result};
