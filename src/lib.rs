@@ -35,5 +35,6 @@ pub mod io;
 pub mod ir;
 pub mod ops;
 pub mod passes;
+pub mod runtime;
 
 pub use error::{Context, Error, Result};

@@ -1,0 +1,10 @@
+//! Execution in tract: lowering to what tract runs faithfully, and running it.
+
+mod custom;
+mod kernels;
+mod lower;
+mod runner;
+mod tensor;
+
+pub use lower::unsupported;
+pub use runner::{RunOutput, Runner, RunnerOptions};
