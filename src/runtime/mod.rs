@@ -1,5 +1,6 @@
 //! Execution in tract: lowering to what tract runs faithfully, and running it.
 
+mod collect;
 mod custom;
 mod kernels;
 mod lower;
@@ -7,4 +8,5 @@ mod runner;
 mod tensor;
 
 pub use lower::unsupported;
+pub use collect::collect;
 pub use runner::{RunOutput, Runner, RunnerOptions};

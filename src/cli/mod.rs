@@ -1,0 +1,85 @@
+//! The command line: every command spells a recipe, runs it and prints the report.
+
+mod apply;
+mod inspect;
+mod output;
+mod progress;
+mod quantize;
+mod validate;
+
+use clap::{Args, Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Exit status of a result that breaks a bound (`--max-drop`, `--min-sqnr`, `--min-agreement`).
+const GATE_FAILED: u8 = 3;
+
+/// Optimizes exported ONNX models and measures what it cost.
+///
+/// An exported .onnx goes in; a smaller, faster .onnx comes out, with a measured account of the difference: both models
+/// are executed in tract on your data. Exit status: 0 done, 1 an error (one line says what), 2 wrong usage, 3 the result
+/// breaks a bound that was asked for.
+#[derive(Parser)]
+#[command(name = "sardonyx", version, max_term_width = 120)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Inspect),
+    Quantize(quantize::Quantize),
+    Validate(validate::Validate),
+    Apply(apply::Apply),
+}
+
+/// Options of every command.
+#[derive(Args, Clone)]
+struct Common {
+    /// Print the report as JSON on standard output.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Threads to use (default: all cores). The result is the same whatever their number.
+    #[arg(long, global = true, value_name = "N")]
+    threads: Option<usize>,
+    /// Show no progress.
+    #[arg(long, short, global = true)]
+    quiet: bool,
+}
+
+/// How a command ended well.
+enum Done {
+    Ok,
+    GateFailed,
+}
+
+/// Parses the arguments and runs the command.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(Done::Ok) => ExitCode::SUCCESS,
+        Ok(Done::GateFailed) => ExitCode::from(GATE_FAILED),
+        Err(e) => {
+            // One line, outermost words first; the library's errors already carry their sources in their text.
+            eprintln!("error: {}", output::one_line(&e.to_string()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<Done> {
+    if let Some(n) = cli.common.threads {
+        anyhow::ensure!(n > 0, "--threads takes at least 1");
+        rayon::ThreadPoolBuilder::new().num_threads(n).build_global()?;
+    }
+    // tract turns bad models into panics here and there; the runtime makes errors of them, so nobody needs the noise.
+    std::panic::set_hook(Box::new(|_| {}));
+    match cli.command {
+        Command::Inspect(c) => c.run(&cli.common),
+        Command::Quantize(c) => c.run(&cli.common),
+        Command::Validate(c) => c.run(&cli.common),
+        Command::Apply(c) => c.run(&cli.common),
+    }
+}

@@ -1,0 +1,38 @@
+//! Progress bars on standard error: only on a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use sardonyx::recipe::Progress;
+
+/// A bar with steps, rate and remaining time.
+pub struct Bar {
+    bar: ProgressBar,
+}
+
+impl Bar {
+    /// A bar; hidden where `quiet` or standard error is no terminal.
+    pub fn new(quiet: bool) -> Self {
+        let bar = ProgressBar::no_length();
+        // indicatif hides the stderr target by itself where that is no terminal.
+        bar.set_draw_target(if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() });
+        if let Ok(style) = ProgressStyle::with_template("{msg:<14} [{bar:40}] {pos}/{len} batches, {eta} left") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Self { bar }
+    }
+}
+
+impl Progress for Bar {
+    fn start(&self, what: &str, total: usize) {
+        self.bar.reset();
+        self.bar.set_length(total as u64);
+        self.bar.set_message(what.to_string());
+    }
+
+    fn tick(&self) {
+        self.bar.inc(1);
+    }
+
+    fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}

@@ -1,0 +1,208 @@
+//! `sardonyx quantize`.
+
+use super::validate::{DataArgs, GateArgs};
+use super::{Common, Done, apply};
+use clap::{Args, ValueEnum};
+use sardonyx::calibrate::Method;
+use sardonyx::passes::quantize::{Eight, Format, QuantizeOptions, Runtime, Scope};
+use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, ValidateStep};
+use std::path::PathBuf;
+
+/// Quantize a model to 8-bit integers, calibrated on your data, and measure what it cost.
+///
+/// Weights become int8 with one scale per output channel, activations uint8 with ranges from the calibration data. The
+/// result is executed in tract against the original before it is written; the table says what moved.
+///
+/// Examples:
+///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz
+///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz --validate-data test.npz --label label --max-drop 0.5
+///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz --format qdq --exclude 'head.*' --exclude Gemm
+///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz --runtime ort
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Quantize {
+    /// The exported model.
+    input: PathBuf,
+    /// Where the quantized model goes; may be the input itself.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "print_recipe")]
+    output: Option<PathBuf>,
+    /// Calibration data: an .npz whose arrays are named after the graph inputs (axis 0 = sample), a folder of .npz files
+    /// (one complete feed each), or a folder in the ONNX test layout. Without it: random input, and the report says so.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    data: Option<PathBuf>,
+    /// How the result is spelled: qlinear = QLinearConv and QLinearMatMul with 8-bit tensors between them; qdq = float
+    /// operators between QuantizeLinear and DequantizeLinear, which runtimes fuse.
+    #[arg(long, value_enum, default_value = "qlinear")]
+    format: FormatArg,
+    /// portable = operators of the ONNX standard only; ort = ONNX Runtime's com.microsoft operators too (faster there).
+    #[arg(long, value_enum, default_value = "portable")]
+    runtime: RuntimeArg,
+    /// full = linear layers, what runs between them, and their outputs; inputs = only the inputs and weights of linear
+    /// layers (most accurate; needs --format qdq).
+    #[arg(long, value_enum, default_value = "full")]
+    scope: ScopeArg,
+    /// How ranges are derived from the data: minmax, percentile=99.99, entropy or mse.
+    #[arg(long, default_value_t = CalibrationMethod::default().0)]
+    method: Method,
+    /// Type of activations.
+    #[arg(long, value_enum, default_value = "u8")]
+    activations: EightArg,
+    /// Type of weights.
+    #[arg(long, value_enum, default_value = "s8")]
+    weights: EightArg,
+    /// One scale for each whole weight instead of one per output channel.
+    #[arg(long)]
+    per_tensor: bool,
+    /// Zero point of activations in the middle of the type.
+    #[arg(long)]
+    symmetric_activations: bool,
+    /// Zero point of weights wherever their range puts it (needs --per-tensor).
+    #[arg(long)]
+    asymmetric_weights: bool,
+    /// Quantize only nodes that match: a name, a glob over names, or an operator type. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Leave nodes that match in float. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Statistics to use instead of data; written there if the file does not exist yet.
+    #[arg(long, value_name = "FILE.json")]
+    calibration_table: Option<PathBuf>,
+    /// Use at most this many calibration samples.
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Samples executed at once, where the model's batch size is free.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    /// Do not execute the result.
+    #[arg(long)]
+    no_validate: bool,
+    /// Data to compare on (default: the calibration data).
+    #[arg(long, value_name = "FILE|FOLDER")]
+    validate_data: Option<PathBuf>,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    gate: GateArgs,
+    #[command(flatten)]
+    debug: DebugArgs,
+    /// Print the recipe that this command spells, and stop.
+    #[arg(long)]
+    print_recipe: bool,
+}
+
+/// Labels of the validation data.
+#[derive(Args)]
+pub struct LabelArgs {
+    /// Name of the array of integer class labels in the validation data: reports the accuracy of both models.
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Compare on at most this many samples.
+    #[arg(long, value_name = "N")]
+    pub validate_samples: Option<usize>,
+}
+
+/// For whoever looks for the pass that breaks something.
+#[derive(Args)]
+pub struct DebugArgs {
+    /// Stop after this many patches.
+    #[arg(long, value_name = "N", hide_short_help = true)]
+    fuel: Option<usize>,
+    /// Print the model, in ONNX's text syntax, on standard error after this pass.
+    #[arg(long, value_name = "PASS", hide_short_help = true)]
+    dump_after: Option<String>,
+    /// Execute the model before and after each pass and undo one that changes more than it declares.
+    #[arg(long, hide_short_help = true)]
+    check_each: bool,
+}
+
+impl DebugArgs {
+    fn options(&self) -> PassOptions {
+        PassOptions { fuel: self.fuel, dump_after: self.dump_after.clone(), check_each: self.check_each }
+    }
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum FormatArg {
+    Qlinear,
+    Qdq,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RuntimeArg {
+    Portable,
+    Ort,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ScopeArg {
+    Full,
+    Inputs,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum EightArg {
+    U8,
+    S8,
+}
+
+impl From<EightArg> for Eight {
+    fn from(e: EightArg) -> Self {
+        match e {
+            EightArg::U8 => Eight::U8,
+            EightArg::S8 => Eight::S8,
+        }
+    }
+}
+
+impl Quantize {
+    pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
+        let recipe = self.recipe();
+        if self.print_recipe {
+            super::output::print(&recipe.to_toml()?)?;
+            return Ok(Done::Ok);
+        }
+        let output = self.output.as_deref().unwrap_or(&self.input);
+        apply::run_recipe(&recipe, &self.input, output, common)
+    }
+
+    fn recipe(&self) -> Recipe {
+        let options = QuantizeOptions {
+            format: match self.format {
+                FormatArg::Qlinear => Format::Qlinear,
+                FormatArg::Qdq => Format::Qdq,
+            },
+            runtime: match self.runtime {
+                RuntimeArg::Portable => Runtime::Portable,
+                RuntimeArg::Ort => Runtime::Ort,
+            },
+            scope: match self.scope {
+                ScopeArg::Full => Scope::Full,
+                ScopeArg::Inputs => Scope::Inputs,
+            },
+            activations: self.activations.into(),
+            weights: self.weights.into(),
+            per_channel: !self.per_tensor,
+            symmetric_activations: self.symmetric_activations,
+            symmetric_weights: !self.asymmetric_weights,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+        };
+        let quantize = QuantizeStep {
+            method: CalibrationMethod(self.method),
+            data: self.data.clone(),
+            calibration_table: self.calibration_table.clone(),
+            samples: self.samples,
+            batch: self.batch,
+            options,
+        };
+        let data = DataArgs {
+            data: self.validate_data.clone(),
+            label: self.labels.label.clone(),
+            samples: self.labels.validate_samples,
+            batch: self.batch,
+        };
+        let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
+        Recipe { quantize: Some(quantize), validate, passes: self.debug.options(), ..Recipe::default() }
+    }
+}

@@ -1,0 +1,90 @@
+//! `sardonyx validate`.
+
+use super::progress::Bar;
+use super::{Common, Done, output};
+use clap::Args;
+use sardonyx::drift::Gate;
+use sardonyx::recipe::{self, ValidateStep};
+use std::path::PathBuf;
+
+/// Execute two models in tract on the same data and report how far the outputs moved.
+///
+/// Per output: largest and mean absolute difference, relative L2, cosine, SQNR, agreement of the first and of the five
+/// highest classes, and with --label the accuracy of both with a confidence interval of the difference. Bounds make it
+/// a gate: exit status 3 where one does not hold.
+///
+/// Example:
+///   sardonyx validate model.onnx model.int8.onnx --data test.npz --label label --max-drop 0.5 --min-sqnr 30
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Validate {
+    /// The model as exported.
+    original: PathBuf,
+    /// The model to judge.
+    rewritten: PathBuf,
+    #[command(flatten)]
+    data: DataArgs,
+    #[command(flatten)]
+    gate: GateArgs,
+}
+
+/// What to compare on.
+#[derive(Args)]
+pub struct DataArgs {
+    /// Data: an .npz whose arrays are named after the graph inputs (axis 0 = sample), a folder of .npz files (one complete
+    /// feed each), or a folder in the ONNX test layout. Without it: random input, and the report says so.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    pub data: Option<PathBuf>,
+    /// Name of the array of integer class labels.
+    #[arg(long, value_name = "NAME")]
+    pub label: Option<String>,
+    /// Use at most this many samples.
+    #[arg(long, value_name = "N")]
+    pub samples: Option<usize>,
+    /// Samples executed at once, where the model's batch size is free.
+    #[arg(long, value_name = "N")]
+    pub batch: Option<usize>,
+}
+
+impl DataArgs {
+    /// The step without bounds.
+    pub fn step(&self) -> ValidateStep {
+        let (data, label) = (self.data.clone(), self.label.clone());
+        ValidateStep { data, label, samples: self.samples, batch: self.batch, gate: Gate::default() }
+    }
+}
+
+/// Bounds.
+#[derive(Args)]
+pub struct GateArgs {
+    /// Fail (status 3) if accuracy drops by more than this many percentage points (needs --label).
+    #[arg(long, value_name = "POINTS")]
+    max_drop: Option<f64>,
+    /// Fail (status 3) if the signal-to-quantization-noise ratio of an output is lower.
+    #[arg(long, value_name = "DB")]
+    min_sqnr: Option<f64>,
+    /// Fail (status 3) if the highest class agrees on fewer samples (a fraction, or percent above 1).
+    #[arg(long, value_name = "SHARE")]
+    min_agreement: Option<f64>,
+}
+
+impl GateArgs {
+    /// The bounds as the recipe has them.
+    pub fn gate(&self) -> Gate {
+        Gate { max_drop: self.max_drop, min_sqnr: self.min_sqnr, min_agreement: self.min_agreement }
+    }
+}
+
+impl Validate {
+    pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
+        let step = ValidateStep { gate: self.gate.gate(), ..self.data.step() };
+        let bar = Bar::new(common.quiet);
+        let report = recipe::validate_files(&self.original, &self.rewritten, &step, &bar)?;
+        if common.json {
+            output::print_json(&report)?;
+        } else {
+            output::print(&report.render())?;
+        }
+        Ok(if report.violations.is_empty() { Done::Ok } else { Done::GateFailed })
+    }
+}

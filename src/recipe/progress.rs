@@ -1,0 +1,20 @@
+//! How long work tells that it is alive.
+
+/// Receives progress; all calls may come from any thread.
+pub trait Progress: Sync {
+    /// Work begins that has `total` steps.
+    fn start(&self, what: &str, total: usize);
+    /// One step is done.
+    fn tick(&self);
+    /// The work is done.
+    fn finish(&self);
+}
+
+/// Tells nobody.
+pub struct Silent;
+
+impl Progress for Silent {
+    fn start(&self, _: &str, _: usize) {}
+    fn tick(&self) {}
+    fn finish(&self) {}
+}

@@ -1,0 +1,197 @@
+//! The quantization step: prepare, draft, calibrate, write.
+
+use super::progress::Progress;
+use super::schema::QuantizeStep;
+use crate::analysis::opset;
+use crate::calibrate::{CalibrationTable, QuantParams, RangeSpec};
+use crate::error::{Context, Error, Result};
+use crate::io::{self, Dataset};
+use crate::ir::Model;
+use crate::passes::manager::{self, Check, PassReport};
+use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, SplitGemmBias, WritePlan};
+use crate::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
+use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
+use crate::runtime;
+
+/// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
+const OPSET: i64 = 13;
+
+/// Samples at once where the recipe does not say.
+pub(super) const DEFAULT_BATCH: usize = 16;
+
+/// Random samples where there is no data.
+pub(super) const RANDOM_SAMPLES: usize = 8;
+
+/// What quantization did, beside the model.
+pub struct Quantized {
+    /// What each pass did.
+    pub passes: Vec<PassReport>,
+    /// The plan that was written: decisions for every node of `prepared`.
+    pub plan: Plan,
+    /// The model that the plan was made for: the original with constants lifted and BatchNormalization folded.
+    pub prepared: Model,
+    /// Samples of calibration, and whether they were random.
+    pub calibration: Calibration,
+}
+
+/// What the ranges come from.
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
+pub struct Calibration {
+    /// Number of samples.
+    pub samples: u64,
+    /// Whether they were random numbers for want of data.
+    pub random: bool,
+    /// Method, as the command line spells it.
+    pub method: String,
+    /// Number of values observed.
+    pub values: usize,
+}
+
+/// Quantizes `model` in place.
+///
+/// # Errors
+/// Data that do not fit, operators that tract cannot run, NaN in weights or data, an operator set that cannot be
+/// upgraded; each names its place.
+pub fn quantize(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    progress: &dyn Progress,
+) -> Result<Quantized> {
+    let hash = fingerprint(model);
+    let mut passes = prepare(model, &step.options, cx, check)?;
+    let mut plan = Plan::draft(model, &step.options)?;
+    let names: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
+    let prepared = model.clone();
+    let method = step.method.0;
+    let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: names.len() };
+    if names.is_empty() {
+        return Ok(Quantized { passes, plan, prepared, calibration });
+    }
+    let table = table(model, step, names, &hash, progress)?;
+    (calibration.samples, calibration.random) = (table.samples, table.random);
+    let spec = range_spec(&step.options)?;
+    let eight = step.options.activations;
+    plan.set_scales(&model.graph, |names| {
+        let mut union: Option<(f32, f32)> = None;
+        for name in names {
+            let (low, high) = table.range(name, method, &spec).ok_or_else(|| {
+                Error::data(format!("the calibration table has no value \"{name}\": calibrate again"))
+            })?;
+            union = Some(union.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
+        }
+        let (low, high) = union.unwrap_or_default();
+        let QuantParams { scale, zero_point } = QuantParams::from_range(low, high, &spec);
+        Ok(Quantization { scale, zero_point, eight })
+    })?;
+    let write = WritePlan { plan };
+    passes.extend(manager::run(model, &[&write], cx, None)?);
+    Ok(Quantized { passes, plan: write.plan, prepared, calibration })
+}
+
+/// The rules that quantization needs, and no more: users who want the whole simplifier run it before.
+fn prepare(
+    model: &mut Model,
+    options: &QuantizeOptions,
+    cx: &PassContext,
+    check: Option<&Check>,
+) -> Result<Vec<PassReport>> {
+    crate::analysis::shapes::infer_types(model)?;
+    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
+    let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
+    let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
+    let split = SplitGemmBias { options: options.clone() };
+    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &RequireOpset, &identity, &fold, &split];
+    manager::run(model, &passes, cx, check)
+}
+
+/// Raises the operator set to what quantized operators need.
+struct RequireOpset;
+
+impl Pass for RequireOpset {
+    fn name(&self) -> &'static str {
+        "upgrade_opset"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Exact
+    }
+
+    fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
+        let before = model.default_opset();
+        if before >= OPSET {
+            return Ok(Outcome::default());
+        }
+        opset::require(model, OPSET)?;
+        Ok(Outcome { changes: 1, notes: vec![] })
+    }
+}
+
+fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
+    RangeSpec::new(8, options.activations == Eight::S8, options.symmetric_activations)
+}
+
+/// The statistics of `names`: from the table of the recipe where it exists, else from data (and saved there).
+fn table(
+    model: &Model,
+    step: &QuantizeStep,
+    names: Vec<String>,
+    hash: &str,
+    progress: &dyn Progress,
+) -> Result<CalibrationTable> {
+    if let Some(path) = step.calibration_table.as_ref().filter(|p| p.exists()) {
+        let place = || path.display().to_string();
+        let text = std::fs::read_to_string(path).context(place)?;
+        let table = CalibrationTable::from_json(&text).context(place)?;
+        if table.model_hash != hash {
+            let other = Error::data("the calibration table was made with another model; remove it to calibrate again");
+            return Err(other).context(place);
+        }
+        return Ok(table);
+    }
+    let data = match &step.data {
+        Some(path) => {
+            let mut data = Dataset::open(path, &model.graph, None)?;
+            data.limit(step.samples.unwrap_or(usize::MAX));
+            data
+        }
+        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
+    };
+    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+    progress.start("calibrating", data.batches(batch).len());
+    let collector = runtime::collect(model, &names, &data, batch, &|| progress.tick())?;
+    progress.finish();
+    let graph = model.graph.shell.name.clone().unwrap_or_default();
+    let mut table = CalibrationTable::new(graph, hash, data.len() as u64, data.is_random());
+    table.values = collector.into_statistics().collect();
+    if let Some(path) = &step.calibration_table {
+        io::write_atomically(path, table.to_json()?.as_bytes())?;
+    }
+    Ok(table)
+}
+
+/// A hash of the model's operators, names and weights: the same file gives the same on every machine.
+fn fingerprint(model: &Model) -> String {
+    let mut hash = 0xcbf2_9ce4_8422_2325u64;
+    let mut add = |bytes: &[u8]| {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0u8; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            hash = (hash ^ u64::from_le_bytes(word)).wrapping_mul(0x0000_0100_0000_01b3).rotate_left(23);
+        }
+    };
+    let graph = &model.graph;
+    for v in graph.values() {
+        add(graph.name(v).as_bytes());
+        if let Some(t) = &graph.value(v).init
+            && let Ok(bytes) = t.bytes()
+        {
+            add(&bytes);
+        }
+    }
+    for n in graph.nodes() {
+        add(graph.node(n).op.op_type.as_bytes());
+    }
+    format!("{hash:016x}")
+}

@@ -1,0 +1,124 @@
+//! What a recipe can say. A recipe is a TOML file; unknown keys are refused.
+
+use crate::calibrate::Method;
+use crate::drift::Gate;
+use crate::error::{Error, Result};
+use crate::passes::quantize::QuantizeOptions;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// The recipe format that this version reads and writes.
+pub const RECIPE_VERSION: u32 = 1;
+
+/// Everything that one run does to a model: what every command spells.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Recipe {
+    /// Format of the recipe.
+    pub version: u32,
+    /// Static quantization, if any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quantize: Option<QuantizeStep>,
+    /// What the result is compared on; absent: it is not executed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub validate: Option<ValidateStep>,
+    /// How passes are run.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub passes: PassOptions,
+}
+
+/// Quantization and its calibration.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct QuantizeStep {
+    /// How ranges are derived from statistics.
+    pub method: CalibrationMethod,
+    /// Calibration data; random input where absent.
+    pub data: Option<PathBuf>,
+    /// A table to use instead of data, or to write where it does not exist.
+    pub calibration_table: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// What is quantized, and how it is spelled.
+    pub options: QuantizeOptions,
+}
+
+/// The method, with this project's default.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct CalibrationMethod(pub Method);
+
+impl Default for CalibrationMethod {
+    fn default() -> Self {
+        Self(Method::Mse)
+    }
+}
+
+/// Comparison of the result with the original.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ValidateStep {
+    /// Data; the calibration data, else random input, where absent.
+    pub data: Option<PathBuf>,
+    /// The array of integer class labels.
+    pub label: Option<String>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// Bounds that the result must keep.
+    pub gate: Gate,
+}
+
+/// How passes are run.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PassOptions {
+    /// Stop after this many patches.
+    pub fuel: Option<usize>,
+    /// Print the model after the pass of this name.
+    pub dump_after: Option<String>,
+    /// Execute the model before and after each exact or rounding pass; undo a pass that changes more than it declares.
+    pub check_each: bool,
+}
+
+fn is_default(options: &PassOptions) -> bool {
+    *options == PassOptions::default()
+}
+
+impl Default for Recipe {
+    fn default() -> Self {
+        Self { version: RECIPE_VERSION, quantize: None, validate: None, passes: PassOptions::default() }
+    }
+}
+
+impl Recipe {
+    /// Reads a recipe.
+    ///
+    /// # Errors
+    /// Malformed TOML, an unknown key, another version; with line and column.
+    pub fn from_toml(text: &str) -> Result<Self> {
+        let recipe: Self = toml::from_str(text).map_err(|e| Error::usage(one_line(&e)))?;
+        if recipe.version != RECIPE_VERSION {
+            return Err(Error::usage(format!(
+                "recipe version {} is not known; this program reads version {RECIPE_VERSION}",
+                recipe.version
+            )));
+        }
+        Ok(recipe)
+    }
+
+    /// Writes the recipe.
+    ///
+    /// # Errors
+    /// None in practice.
+    pub fn to_toml(&self) -> Result<String> {
+        toml::to_string(self).map_err(|e| Error::internal(format!("recipe: {e}")))
+    }
+}
+
+fn one_line(e: &toml::de::Error) -> String {
+    e.to_string().lines().filter(|l| !l.trim_matches([' ', '|', '^']).is_empty()).collect::<Vec<_>>().join(" ")
+}
