@@ -73,6 +73,7 @@ fn random_and_missing_data_are_said() {
 }
 
 #[test]
+#[allow(clippy::print_stderr)]
 fn nodes_in_bodies_count() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/models/silero_vad_16k_op15.onnx");
     let Ok(bytes) = std::fs::read(path) else {
