@@ -30,6 +30,7 @@ pub mod proto {
 }
 
 pub mod calibrate;
+pub mod drift;
 pub mod error;
 pub mod io;
 pub mod ir;

@@ -30,16 +30,16 @@ pub(super) fn search(statistics: &Statistics, (low, high): (f32, f32), spec: &Ra
     for _ in 0..ROUNDS {
         let before = found;
         let h = high * minimize(|t| error(found.0, t * high));
-        found = better(&error, found, (found.0, h));
+        found = better(error, found, (found.0, h));
         let l = low * minimize(|t| error(t * low, found.1));
-        found = better(&error, found, (l, found.1));
+        found = better(error, found, (l, found.1));
         if found == before {
             break;
         }
     }
     // An end that is nearly empty may be better off without any level.
-    let found = better(&error, found, (0.0, found.1));
-    better(&error, found, (found.0, 0.0))
+    let found = better(error, found, (0.0, found.1));
+    better(error, found, (found.0, 0.0))
 }
 
 fn better(error: impl Fn(f64, f64) -> f64, a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
