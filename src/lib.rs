@@ -29,6 +29,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
+pub mod analysis;
 pub mod error;
 pub mod io;
 pub mod ir;
