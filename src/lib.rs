@@ -29,6 +29,7 @@ pub mod proto {
     include!(concat!(env!("OUT_DIR"), "/onnx.rs"));
 }
 
+pub mod analysis;
 pub mod calibrate;
 pub mod drift;
 pub mod error;
@@ -36,6 +37,7 @@ pub mod io;
 pub mod ir;
 pub mod ops;
 pub mod passes;
+pub mod recipe;
 pub mod runtime;
 
 pub use error::{Context, Error, Result};

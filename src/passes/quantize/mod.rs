@@ -1,5 +1,6 @@
 //! Static quantization: one plan from operator facts and scale groups, in two spellings.
 
+mod coverage;
 mod emit;
 mod groups;
 mod options;
@@ -11,6 +12,7 @@ mod split_gemm_bias;
 mod structure;
 mod weights;
 
+pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
 pub use options::{Eight, Format, QuantizeOptions, Runtime, Scope};
 pub use pass::WritePlan;

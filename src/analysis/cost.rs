@@ -1,0 +1,78 @@
+//! What a model costs: parameters, bytes, multiply-accumulate operations, operators.
+
+use super::shapes::node_context;
+use crate::ir::{DType, Graph, Model, NodeId, Tensor, Type};
+use crate::ops;
+use std::collections::BTreeMap;
+
+/// Cost of a whole model.
+#[derive(Clone, Debug, Default)]
+pub struct Cost {
+    /// Elements of all constants, those of bodies included.
+    pub params: u64,
+    /// Bytes of all constants in the file, by element type.
+    pub bytes: BTreeMap<DType, u64>,
+    /// Multiply-accumulate operations of the main graph for one run; a symbolic or unknown dimension counts as 1, and
+    /// so a symbolic batch makes it the cost of one sample.
+    pub macs: u64,
+    /// Nodes of the main graph whose operations could not be counted: an opaque op, a body, or an unknown rank.
+    pub uncounted: Vec<NodeId>,
+    /// How often each operator occurs, bodies included.
+    pub ops: BTreeMap<String, usize>,
+}
+
+impl Cost {
+    /// Bytes of all constants.
+    pub fn total_bytes(&self) -> u64 {
+        self.bytes.values().fold(0, |n: u64, b| n.saturating_add(*b))
+    }
+}
+
+/// Adds up the cost of a model; types should have been inferred ([`super::shapes::infer_types`]).
+pub fn cost(model: &Model) -> Cost {
+    let mut cost = Cost::default();
+    let mut order: Vec<NodeId> = model.graph.nodes().collect();
+    order.sort_by_key(|&id| (model.graph.node(id).rank, id));
+    for id in order {
+        match node_macs(model, &model.graph, id) {
+            Some(n) => cost.macs = cost.macs.saturating_add(n),
+            None => cost.uncounted.push(id),
+        }
+    }
+    add_constants(&model.graph, &mut cost);
+    cost
+}
+
+/// Multiply-accumulate operations of one node; `None` where they are unknown.
+pub fn node_macs(model: &Model, graph: &Graph, id: NodeId) -> Option<u64> {
+    let node = graph.node(id);
+    if node.bodies().next().is_some() {
+        return None;
+    }
+    let outputs: Vec<Option<&Type>> = graph.node_outputs(id).into_iter().map(|v| graph.ty(v?)).collect();
+    ops::spec(&node.op)?.macs(&node_context(model, graph, id), &outputs)
+}
+
+fn add_constants(graph: &Graph, cost: &mut Cost) {
+    for v in graph.values() {
+        if let Some(t) = &graph.value(v).init {
+            add_tensor(t, cost);
+        }
+    }
+    for id in graph.nodes() {
+        let node = graph.node(id);
+        *cost.ops.entry(node.op.to_string()).or_default() += 1;
+        if let Some(t) = node.tensor("value").filter(|_| node.op.is("Constant")) {
+            add_tensor(t, cost);
+        }
+        for body in node.bodies() {
+            add_constants(body, cost);
+        }
+    }
+}
+
+fn add_tensor(t: &Tensor, cost: &mut Cost) {
+    cost.params = cost.params.saturating_add(t.len() as u64);
+    let bytes = cost.bytes.entry(t.dtype).or_default();
+    *bytes = bytes.saturating_add(t.stored_bytes() as u64);
+}

@@ -1,0 +1,5 @@
+//! What can be known about a model without executing it.
+
+pub mod cost;
+pub mod opset;
+pub mod shapes;

@@ -1,0 +1,4 @@
+//! Comparisons and selection.
+
+pub mod compare;
+pub mod select;

@@ -1,0 +1,37 @@
+//! BatchNormalization.
+
+use crate::error::Result;
+use crate::ops::rules::{int, without};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+
+/// Normalization with stored statistics.
+pub struct BatchNormalization;
+
+impl OpSpec for BatchNormalization {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("BatchNormalization")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let like = |k: usize| Inferred::tensor(cx.elem(k), cx.shape(k).map(<[_]>::to_vec));
+        Ok(if cx.opset >= 14 { vec![like(0), like(3), like(4)] } else { vec![like(0)] })
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        let no = |why: &str| Upgrade::Impossible(why.into());
+        if cx.opset < 7 && int(cx, "is_test", 0).ok() != Some(1) {
+            return no("it is in training mode");
+        }
+        if cx.opset < 9 && int(cx, "spatial", 1).ok() != Some(1) {
+            return no("\"spatial\" other than 1 has no successor");
+        }
+        if cx.opset < 14 && to >= 14 && cx.node.output_slots > 1 {
+            return no("it is in training mode, whose outputs changed in operator set 14");
+        }
+        let legacy = ["spatial", "is_test", "consumed_inputs"];
+        if cx.opset < 9 && legacy.iter().any(|a| cx.node.attribute(a).is_some()) {
+            return Upgrade::Changed { node: Box::new(without(cx.node, &legacy)), new_inputs: vec![] };
+        }
+        Upgrade::Same
+    }
+}

@@ -1,0 +1,64 @@
+//! Clip: bounds are attributes before operator set 11, inputs as of it.
+
+use crate::error::Result;
+use crate::ir::{AttributeValue, DType, Tensor};
+use crate::ops::rules::{is_f32, same_as, without};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+
+/// `min(max(x, low), high)`.
+pub struct Clip;
+
+/// A bound that may be absent; `Err` where it exists but is not known.
+fn bound(cx: &InferContext, attribute: &str, slot: usize) -> Result<Option<f32>, ()> {
+    if cx.opset < 11 {
+        return match cx.node.attribute(attribute) {
+            None => Ok(None),
+            Some(AttributeValue::Float(x)) => Ok(Some(*x)),
+            Some(_) => Err(()),
+        };
+    }
+    if !cx.present(slot) {
+        return Ok(None);
+    }
+    cx.constant(slot).and_then(Tensor::scalar_f32).map(Some).ok_or(())
+}
+
+impl OpSpec for Clip {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Clip")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        same_as(cx, 0)
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        match (bound(cx, "min", 1), bound(cx, "max", 2)) {
+            (Ok(low), Ok(high)) if is_f32(cx, 0) => QuantRole::Activation { low, high },
+            _ => QuantRole::Opaque,
+        }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset >= 11 || to < 11 {
+            return Upgrade::Same;
+        }
+        let (Ok(low), Ok(high)) = (bound(cx, "min", 1), bound(cx, "max", 2)) else {
+            return Upgrade::Impossible("its bounds are not float attributes".into());
+        };
+        let make = |x: f32| match cx.elem(0) {
+            Some(DType::F32) => Some(Tensor::from_f32(&[], &[x])),
+            Some(DType::F64) => Some(Tensor::from_f64(&[], &[x.into()])),
+            Some(DType::F16) => Some(Tensor::raw(DType::F16, &[], half::f16::from_f32(x).to_le_bytes().to_vec())),
+            _ => None,
+        };
+        let bounds = [(1, low), (2, high)].into_iter().filter_map(|(k, b)| b.map(|b| (k, make(b))));
+        let new_inputs: Option<Vec<_>> = bounds.map(|(k, t)| Some((k, t?))).collect();
+        match new_inputs {
+            Some(new_inputs) => {
+                Upgrade::Changed { node: Box::new(without(cx.node, &["min", "max", "consumed_inputs"])), new_inputs }
+            }
+            None => Upgrade::Impossible("the element type of its input is not known".into()),
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! Conv.
+
+use crate::error::Result;
+use crate::ir::Type;
+use crate::ops::rules::{count, is_f32, output};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::window::conv_shape;
+
+/// Convolution.
+pub struct Conv;
+
+impl OpSpec for Conv {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Conv")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        output(cx.elem(0), conv_shape(cx, 0, 1)?)
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if !is_f32(cx, 0) {
+            return QuantRole::Opaque;
+        }
+        QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis: 0 })
+    }
+
+    fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
+        conv_macs(cx, 1, outputs)
+    }
+}
+
+/// Output elements times the weight's elements per output channel: `Cin / group * prod(kernel)`.
+pub fn conv_macs(cx: &InferContext, w: usize, outputs: &[Option<&Type>]) -> Option<u64> {
+    let out = outputs.first().copied().flatten()?.shape()?;
+    let per_element = count(cx.shape(w)?.get(1..)?);
+    Some(count(out).saturating_mul(per_element))
+}

@@ -1,0 +1,42 @@
+//! Dropout: the ratio is an attribute before operator set 12, an input as of it.
+
+use crate::error::Result;
+use crate::ir::{DType, Tensor};
+use crate::ops::rules::{float, int, without};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+
+/// In inference, the identity.
+pub struct Dropout;
+
+impl OpSpec for Dropout {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Dropout")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let shape = cx.shape(0).map(<[_]>::to_vec);
+        let mask = if cx.opset < 10 { cx.elem(0) } else { Some(DType::Bool) };
+        Ok(vec![Inferred::tensor(cx.elem(0), shape.clone()), Inferred::tensor(mask, shape)])
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 7 && int(cx, "is_test", 0).ok() != Some(1) {
+            return Upgrade::Impossible("it is in training mode".into());
+        }
+        if cx.opset < 10 && to >= 10 && cx.node.output_slots > 1 {
+            return Upgrade::Impossible("its mask became boolean in operator set 10".into());
+        }
+        if cx.opset >= 12 || to < 12 {
+            return Upgrade::Same;
+        }
+        let Ok(ratio) = float(cx, "ratio", 0.5) else {
+            return Upgrade::Impossible("its attribute \"ratio\" is not a float".into());
+        };
+        let node = without(cx.node, &["ratio", "is_test", "consumed_inputs"]);
+        Upgrade::Changed { node: Box::new(node), new_inputs: vec![(1, Tensor::from_f32(&[], &[ratio]))] }
+    }
+
+    fn deterministic(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,30 @@
+//! GlobalAveragePool, GlobalMaxPool and GlobalLpPool.
+
+use crate::error::Result;
+use crate::ir::Dim;
+use crate::ops::rules::{is_f32, output, require_rank};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+
+/// Pools over all spatial axes.
+pub struct GlobalPool;
+
+impl OpSpec for GlobalPool {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("GlobalAveragePool"), onnx("GlobalMaxPool"), onnx("GlobalLpPool")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        require_rank(cx, 0, 2)?;
+        let pooled =
+            |s: &[Dim]| s.iter().enumerate().map(|(i, d)| if i < 2 { d.clone() } else { Dim::Known(1) }).collect();
+        output(cx.elem(0), cx.shape(0).map(pooled))
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        match &*cx.node.op.op_type {
+            "GlobalAveragePool" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0] },
+            "GlobalMaxPool" if is_f32(cx, 0) => QuantRole::PassThrough { input: 0 },
+            _ => QuantRole::Opaque,
+        }
+    }
+}

@@ -1,0 +1,14 @@
+//! Layers of neural networks.
+
+pub mod batch_norm;
+pub mod clip;
+pub mod conv;
+pub mod conv_transpose;
+pub mod dropout;
+pub mod global_pool;
+pub mod layer_norm;
+pub mod norm;
+pub mod pool;
+pub mod recurrent;
+pub mod relu;
+pub mod softmax;

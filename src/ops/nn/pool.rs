@@ -1,0 +1,34 @@
+//! AveragePool, MaxPool and LpPool.
+
+use crate::error::Result;
+use crate::ir::DType;
+use crate::ops::rules::{ints, is_f32};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::window::pool_shape;
+
+/// Pools with a window. They share their shape rule; the table of roles is in [`OpSpec::quant`].
+pub struct Pool;
+
+impl OpSpec for Pool {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("AveragePool"), onnx("MaxPool"), onnx("LpPool")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let shape = pool_shape(cx, 0, false)?;
+        let indices = Inferred::tensor(Some(DType::I64), shape.clone());
+        Ok(vec![Inferred::tensor(cx.elem(0), shape), indices])
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        let dilated = ints(cx, "dilations").ok().flatten().is_some_and(|d| d.iter().any(|&x| x != 1));
+        match &*cx.node.op.op_type {
+            _ if !is_f32(cx, 0) => QuantRole::Opaque,
+            // Its second output holds positions, which no 8-bit kernel computes.
+            "MaxPool" if cx.node.output_slots == 1 => QuantRole::PassThrough { input: 0 },
+            // QLinearAveragePool has no dilations.
+            "AveragePool" if !dilated => QuantRole::Elementwise { inputs: vec![0] },
+            _ => QuantRole::Opaque,
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! RNN, GRU and LSTM.
+
+use crate::error::{Error, Result};
+use crate::ir::{Dim, Type};
+use crate::ops::rules::{count, int, string};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+
+/// Recurrent layers.
+pub struct Recurrent;
+
+struct Sizes {
+    steps: Dim,
+    batch: Dim,
+    directions: Dim,
+    hidden: Dim,
+    batch_first: bool,
+}
+
+fn sizes(cx: &InferContext) -> Result<Sizes> {
+    let directions = match string(cx, "direction", "forward")? {
+        "forward" | "reverse" => 1,
+        "bidirectional" => 2,
+        other => return Err(Error::invalid(format!("unknown direction \"{other}\""))),
+    };
+    let batch_first = cx.opset >= 14 && int(cx, "layout", 0)? != 0;
+    let (mut steps, mut batch) = match cx.shape(0) {
+        None => (Dim::Unknown, Dim::Unknown),
+        Some([a, b, _]) => (a.clone(), b.clone()),
+        Some(s) => return Err(Error::invalid(format!("input has rank {}, expected 3", s.len()))),
+    };
+    if batch_first {
+        std::mem::swap(&mut steps, &mut batch);
+    }
+    let hidden = match int(cx, "hidden_size", 0)? {
+        n if n > 0 => Dim::Known(n),
+        _ => cx.shape(2).and_then(|r| r.get(2)).cloned().unwrap_or(Dim::Unknown),
+    };
+    Ok(Sizes { steps, batch, directions: Dim::Known(directions), hidden, batch_first })
+}
+
+impl OpSpec for Recurrent {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("RNN"), onnx("GRU"), onnx("LSTM")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let Sizes { steps, batch, directions, hidden, batch_first } = sizes(cx)?;
+        let (sequence, last) = if batch_first {
+            let last = vec![batch.clone(), directions.clone(), hidden.clone()];
+            (vec![batch, steps, directions, hidden], last)
+        } else {
+            let last = vec![directions.clone(), batch.clone(), hidden.clone()];
+            (vec![steps, directions, batch, hidden], last)
+        };
+        let last = Inferred::tensor(cx.elem(0), Some(last));
+        let mut out = vec![Inferred::tensor(cx.elem(0), Some(sequence)), last.clone()];
+        if &*cx.node.op.op_type == "LSTM" {
+            out.push(last);
+        }
+        Ok(out)
+    }
+
+    fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
+        let s = sizes(cx).ok()?;
+        let gates: u64 = match &*cx.node.op.op_type {
+            "LSTM" => 4,
+            "GRU" => 3,
+            _ => 1,
+        };
+        let hidden = count(std::slice::from_ref(&s.hidden));
+        let input = count(cx.shape(0)?.get(2..)?);
+        let rows = count(&[s.steps, s.batch, s.directions]);
+        let per_row = gates.saturating_mul(hidden).saturating_mul(hidden.saturating_add(input));
+        Some(rows.saturating_mul(per_row))
+    }
+
+    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
+        if cx.opset < 7 {
+            return Upgrade::Impossible("its form before operator set 7 is not supported".into());
+        }
+        Upgrade::Same
+    }
+}

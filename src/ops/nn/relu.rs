@@ -1,0 +1,22 @@
+//! Relu.
+
+use crate::error::Result;
+use crate::ops::rules::{is_f32, same_as};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+
+/// `max(x, 0)`.
+pub struct Relu;
+
+impl OpSpec for Relu {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Relu")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        same_as(cx, 0)
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::Activation { low: Some(0.0), high: None } } else { QuantRole::Opaque }
+    }
+}

@@ -1,0 +1,4 @@
+//! Reductions.
+
+pub mod arg;
+pub mod reduction;

@@ -1,0 +1,81 @@
+//! Concat.
+
+use crate::error::{Error, Result};
+use crate::ir::{AttributeValue, Dim};
+use crate::ops::rules::{DATA_LIMIT, add_dims, axis, int, is_f32, merge_dim, output, vector};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+
+/// Joins tensors along an axis.
+pub struct Concat;
+
+/// Shape of the inputs at `slots` joined along `at`.
+pub fn concat_shape(cx: &InferContext, at: i64, slots: impl Iterator<Item = usize>) -> Result<Option<Vec<Dim>>> {
+    let mut joined: Option<Vec<Dim>> = None;
+    for k in slots {
+        let Some(shape) = cx.shape(k) else { return Ok(None) };
+        let Some(so_far) = &mut joined else {
+            axis(at, shape.len())?;
+            joined = Some(shape.to_vec());
+            continue;
+        };
+        if so_far.len() != shape.len() {
+            return Err(Error::invalid(format!("its inputs have ranks {} and {}", so_far.len(), shape.len())));
+        }
+        let at = axis(at, shape.len())?;
+        for (i, (a, b)) in so_far.iter_mut().zip(shape).enumerate() {
+            *a = if i == at {
+                add_dims(a, b)
+            } else {
+                let differ = || Error::invalid(format!("its inputs have sizes {a} and {b} at axis {i}"));
+                merge_dim(a, b).ok_or_else(differ)?
+            };
+        }
+    }
+    Ok(joined)
+}
+
+impl OpSpec for Concat {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Concat")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let at = int(cx, "axis", if cx.opset < 4 { 1 } else { i64::MAX })?;
+        if at == i64::MAX {
+            return Err(Error::invalid("attribute \"axis\" is missing"));
+        }
+        let shape = concat_shape(cx, at, 0..cx.inputs.len())?;
+        let vectors = shape.as_ref().is_some_and(|s| s.len() == 1);
+        let mut out = output((0..cx.inputs.len()).find_map(|k| cx.elem(k)), shape)?;
+        if let [inferred] = &mut out[..]
+            && vectors
+        {
+            inferred.data = data(cx);
+        }
+        Ok(out)
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::Unify } else { QuantRole::Opaque }
+    }
+
+    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
+        if cx.opset >= 4 || cx.node.attribute("axis").is_some() {
+            return Upgrade::Same;
+        }
+        let mut node = cx.node.clone();
+        node.set("axis", AttributeValue::Int(1));
+        Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
+    }
+}
+
+fn data(cx: &InferContext) -> Option<Vec<Dim>> {
+    let mut joined = vec![];
+    for k in 0..cx.inputs.len() {
+        joined.extend(vector(cx, k)?);
+        if joined.len() > DATA_LIMIT {
+            return None;
+        }
+    }
+    Some(joined)
+}

@@ -1,0 +1,48 @@
+//! DepthToSpace and SpaceToDepth.
+
+use crate::error::{Error, Result};
+use crate::ir::Dim;
+use crate::ops::rules::{int, is_f32, mul_dims, output};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+
+/// Moves blocks between the channel axis and the plane.
+pub struct DepthSpace;
+
+impl OpSpec for DepthSpace {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("DepthToSpace"), onnx("SpaceToDepth")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let block = int(cx, "blocksize", 0)?;
+        let Some(square) = block.checked_mul(block).filter(|_| block > 0) else {
+            return Err(Error::invalid("attribute \"blocksize\" is missing or out of range"));
+        };
+        let shape = match cx.shape(0) {
+            None => return output(cx.elem(0), None),
+            Some([n, c, h, w]) => [n, c, h, w],
+            Some(s) => return Err(Error::invalid(format!("input has rank {}, expected 4", s.len()))),
+        };
+        let [n, c, h, w] = shape;
+        let (up, down) = (|d: &Dim, by: i64| mul_dims(d, &Dim::Known(by)), divided);
+        let moved = if &*cx.node.op.op_type == "DepthToSpace" {
+            vec![n.clone(), down(c, square)?, up(h, block), up(w, block)]
+        } else {
+            vec![n.clone(), up(c, square), down(h, block)?, down(w, block)?]
+        };
+        output(cx.elem(0), Some(moved))
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+}
+
+fn divided(size: &Dim, by: i64) -> Result<Dim> {
+    match size {
+        d if by == 1 => Ok(d.clone()),
+        Dim::Known(n) if n % by != 0 => Err(Error::invalid(format!("size {n} is not a multiple of {by}"))),
+        Dim::Known(n) => Ok(Dim::Known(n / by)),
+        _ => Ok(Dim::Unknown),
+    }
+}

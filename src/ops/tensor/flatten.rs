@@ -1,0 +1,26 @@
+//! Flatten.
+
+use crate::error::Result;
+use crate::ops::rules::{axis, int, is_f32, output, product};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+
+/// Makes a matrix by joining the axes before and from `axis` on.
+pub struct Flatten;
+
+impl OpSpec for Flatten {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Flatten")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let at = int(cx, "axis", 1)?;
+        let Some(shape) = cx.shape(0) else { return output(cx.elem(0), None) };
+        let rank = shape.len();
+        let at = if i64::try_from(rank).is_ok_and(|r| r == at) { rank } else { axis(at, rank)? };
+        output(cx.elem(0), Some(vec![product(&shape[..at]), product(&shape[at..])]))
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+}

@@ -1,0 +1,23 @@
+//! Identity.
+
+use crate::error::Result;
+use crate::ops::rules::{is_f32, vector};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+
+/// Its input under another name: the one op here that also passes sequences.
+pub struct Identity;
+
+impl OpSpec for Identity {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Identity")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let ty = cx.inputs.first().and_then(|i| i.as_ref()?.ty.cloned());
+        Ok(vec![Inferred { ty, data: vector(cx, 0) }])
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+}

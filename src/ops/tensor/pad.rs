@@ -1,0 +1,81 @@
+//! Pad: amounts and the constant are attributes before operator set 11, inputs as of it; 18 adds axes.
+
+use crate::error::{Error, Result};
+use crate::ir::{DType, Dim, Tensor};
+use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+
+/// Adds (or, with negative amounts, removes) elements at the ends of axes.
+pub struct Pad;
+
+impl OpSpec for Pad {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Pad")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        output(cx.elem(0), shape(cx)?)
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        // Padding with a constant would need that constant in the input's scale.
+        match string(cx, "mode", "constant") {
+            Ok("reflect" | "edge" | "wrap") if is_f32(cx, 0) => QuantRole::PassThrough { input: 0 },
+            _ => QuantRole::Opaque,
+        }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 2 {
+            return Upgrade::Impossible("its form before operator set 2 is not supported".into());
+        }
+        if cx.opset >= 11 || to < 11 {
+            return Upgrade::Same;
+        }
+        let (Some(pads), Ok(value)) = (cx.node.ints("pads"), float(cx, "value", 0.0)) else {
+            return Upgrade::Impossible("its attribute \"pads\" is missing".into());
+        };
+        let mut new_inputs = vec![(1, Tensor::from_i64(&[pads.len()], pads))];
+        match cx.elem(0) {
+            _ if value == 0.0 => {}
+            Some(DType::F32) => new_inputs.push((2, Tensor::from_f32(&[], &[value]))),
+            Some(DType::F64) => new_inputs.push((2, Tensor::from_f64(&[], &[value.into()]))),
+            _ => return Upgrade::Impossible("the element type of its input is not f32".into()),
+        }
+        Upgrade::Changed { node: Box::new(without(cx.node, &["pads", "value"])), new_inputs }
+    }
+}
+
+fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
+    let Some(shape) = cx.shape(0) else { return Ok(None) };
+    let rank = shape.len();
+    let name = if cx.opset < 2 { "paddings" } else { "pads" };
+    let pads = match listed(cx, name, 1, 11)? {
+        Listed::Known(pads) => pads,
+        Listed::Unknown => return Ok(Some(vec![Dim::Unknown; rank])),
+        Listed::Absent => return Err(Error::invalid("its pads are missing")),
+    };
+    let axes: Vec<i64> = if cx.opset >= 18 && cx.present(3) {
+        match known_vector(cx, 3) {
+            Some(axes) => axes,
+            None => return Ok(Some(vec![Dim::Unknown; rank])),
+        }
+    } else {
+        (0..rank as i64).collect()
+    };
+    if Some(pads.len()) != axes.len().checked_mul(2) {
+        return Err(Error::invalid(format!("it has {} pads for {} axes", pads.len(), axes.len())));
+    }
+    let mut padded = shape.to_vec();
+    for (i, &a) in axes.iter().enumerate() {
+        let at = axis(a, rank)?;
+        let both = add_dims(&Dim::Known(pads[i]), &Dim::Known(pads[i + axes.len()]));
+        padded[at] = add_dims(&shape[at], &both);
+        if let Dim::Known(n) = padded[at]
+            && n < 0
+        {
+            return Err(Error::invalid(format!("its pads {pads:?} remove more than there is")));
+        }
+    }
+    Ok(Some(padded))
+}

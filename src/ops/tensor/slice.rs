@@ -1,0 +1,131 @@
+//! Slice: bounds are attributes before operator set 10, inputs as of it.
+
+use crate::error::{Error, Result};
+use crate::ir::{Dim, Tensor};
+use crate::ops::rules::{axis, ints, is_f32, known_vector, output, vector, without};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+
+/// Selects a range with a step along some axes.
+pub struct Slice;
+
+/// Per sliced axis: start, end and step as far as they are known.
+struct Cut {
+    axis: usize,
+    start: Option<i64>,
+    end: Dim,
+    step: Option<i64>,
+}
+
+impl OpSpec for Slice {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Slice")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let Some(shape) = cx.shape(0) else { return output(cx.elem(0), None) };
+        let Some(cuts) = cuts(cx, shape.len())? else {
+            return output(cx.elem(0), Some(vec![Dim::Unknown; shape.len()]));
+        };
+        let mut sliced = shape.to_vec();
+        for cut in &cuts {
+            sliced[cut.axis] = length(cut, &shape[cut.axis]);
+        }
+        let data = if shape.len() == 1 { data(cx, &cuts) } else { None };
+        let mut out = output(cx.elem(0), Some(sliced))?;
+        if let [inferred] = &mut out[..] {
+            inferred.data = data;
+        }
+        Ok(out)
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset >= 10 || to < 10 {
+            return Upgrade::Same;
+        }
+        let mut new_inputs = vec![];
+        for (slot, name) in [(1, "starts"), (2, "ends"), (3, "axes")] {
+            match cx.node.ints(name) {
+                Some(v) => new_inputs.push((slot, Tensor::from_i64(&[v.len()], v))),
+                None if slot == 3 => {}
+                None => return Upgrade::Impossible(format!("its attribute \"{name}\" is missing")),
+            }
+        }
+        Upgrade::Changed { node: Box::new(without(cx.node, &["starts", "ends", "axes"])), new_inputs }
+    }
+}
+
+fn cuts(cx: &InferContext, rank: usize) -> Result<Option<Vec<Cut>>> {
+    let (starts, ends, axes, steps): (Vec<Dim>, Vec<Dim>, Option<Vec<i64>>, Option<Vec<Dim>>);
+    if cx.opset < 10 {
+        let dims = |name| -> Result<Vec<Dim>> {
+            let missing = || Error::invalid(format!("attribute \"{name}\" is missing"));
+            Ok(ints(cx, name)?.ok_or_else(missing)?.iter().copied().map(Dim::Known).collect())
+        };
+        (starts, ends, steps) = (dims("starts")?, dims("ends")?, None);
+        axes = ints(cx, "axes")?.map(<[i64]>::to_vec);
+    } else {
+        axes = known_vector(cx, 3);
+        if cx.present(3) && axes.is_none() {
+            return Ok(None);
+        }
+        let len = [1, 2, 3, 4].into_iter().find_map(|k| match cx.shape(k) {
+            Some([n]) => n.known(),
+            _ => vector(cx, k).map(|v| v.len()),
+        });
+        let Some(len) = len.filter(|&n| n <= rank) else { return Ok(None) };
+        let or_unknown = |k| vector(cx, k).unwrap_or_else(|| vec![Dim::Unknown; len]);
+        (starts, ends) = (or_unknown(1), or_unknown(2));
+        steps = cx.present(4).then(|| or_unknown(4));
+    }
+    let n = starts.len();
+    let axes = axes.unwrap_or_else(|| (0..n as i64).collect());
+    if ends.len() != n || axes.len() != n || steps.as_ref().is_some_and(|s| s.len() != n) {
+        return Err(Error::invalid("starts, ends, axes and steps differ in length"));
+    }
+    let known = |d: &Dim| if let Dim::Known(n) = d { Some(*n) } else { None };
+    let cuts = axes.iter().enumerate().map(|(i, &a)| {
+        let step = steps.as_ref().map_or(Some(1), |s| known(&s[i]));
+        if step == Some(0) {
+            return Err(Error::invalid("a step is 0"));
+        }
+        Ok(Cut { axis: axis(a, rank)?, start: known(&starts[i]), end: ends[i].clone(), step })
+    });
+    cuts.collect::<Result<_>>().map(Some)
+}
+
+/// First element, number of elements and step of a cut through `n` elements.
+fn range(cut: &Cut, n: i64) -> Option<(i64, i64, i64)> {
+    let (start, Dim::Known(end), step) = (cut.start?, &cut.end, cut.step?) else { return None };
+    let from_front = |x: i64| if x < 0 { x.saturating_add(n) } else { x };
+    let (low, high) = if step > 0 { (0, n) } else { (-1, n - 1) };
+    let start = from_front(start).clamp(low.max(0).min(high), high);
+    let end = from_front(*end).clamp(low, high);
+    let span = i128::from(end) - i128::from(start);
+    let step_wide = i128::from(step);
+    let len = (span + step_wide - step_wide.signum()) / step_wide;
+    Some((start, i64::try_from(len.max(0)).ok()?, step))
+}
+
+fn length(cut: &Cut, size: &Dim) -> Dim {
+    if let Dim::Known(n) = size {
+        return range(cut, *n).map_or(Dim::Unknown, |(_, len, _)| Dim::Known(len));
+    }
+    // All of an axis whose size is not known.
+    let to_end = matches!(cut.end, Dim::Known(e) if e >= i64::from(i32::MAX))
+        || (matches!(size, Dim::Sym(_)) && cut.end == *size);
+    if cut.start == Some(0) && cut.step == Some(1) && to_end { size.clone() } else { Dim::Unknown }
+}
+
+fn data(cx: &InferContext, cuts: &[Cut]) -> Option<Vec<Dim>> {
+    let mut data = vector(cx, 0)?;
+    for cut in cuts {
+        let (start, len, step) = range(cut, data.len() as i64)?;
+        let at = |k: i64| usize::try_from(step.checked_mul(k)?.checked_add(start)?).ok();
+        data = (0..len).map(|k| data.get(at(k)?).cloned()).collect::<Option<_>>()?;
+    }
+    Some(data)
+}

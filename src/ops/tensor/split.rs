@@ -1,0 +1,83 @@
+//! Split: sizes are an attribute before operator set 13, an input as of it; 18 adds `num_outputs`, which a node without
+//! sizes must then have.
+
+use crate::error::{Error, Result};
+use crate::ir::{AttributeValue, Dim, Node};
+use crate::ops::rules::{Listed, attribute_to_input, axis, int, is_f32, listed};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+
+/// Cuts a tensor into pieces along an axis.
+pub struct Split;
+
+impl OpSpec for Split {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Split")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let at = int(cx, "axis", 0)?;
+        let pieces = cx.node.output_slots as usize;
+        let Some(shape) = cx.shape(0) else { return Ok(vec![Inferred::tensor(cx.elem(0), None); pieces]) };
+        let at = axis(at, shape.len())?;
+        let sizes = sizes(cx, &shape[at], pieces)?;
+        let piece = |size: Dim| {
+            let mut shape = shape.to_vec();
+            shape[at] = size;
+            Inferred::tensor(cx.elem(0), Some(shape))
+        };
+        Ok(sizes.into_iter().map(piece).collect())
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 2 {
+            return Upgrade::Impossible("its form before operator set 2 is not supported".into());
+        }
+        let moved = if cx.opset < 13 && to >= 13 { attribute_to_input(cx, "split", 1) } else { Upgrade::Same };
+        let equal_pieces = !cx.present(1) && cx.node.attribute("split").is_none();
+        if cx.opset < 18 && to >= 18 && equal_pieces {
+            let mut node: Node = cx.node.clone();
+            node.set("num_outputs", AttributeValue::Int(cx.node.output_slots.into()));
+            return Upgrade::Changed { node: Box::new(node), new_inputs: vec![] };
+        }
+        moved
+    }
+}
+
+fn sizes(cx: &InferContext, whole: &Dim, pieces: usize) -> Result<Vec<Dim>> {
+    match listed(cx, "split", 1, 13)? {
+        Listed::Unknown => return Ok(vec![Dim::Unknown; pieces]),
+        Listed::Known(sizes) => return given(&sizes, whole, pieces),
+        Listed::Absent => {}
+    }
+    if cx.opset < 2 && cx.present(1) {
+        return Ok(vec![Dim::Unknown; pieces]);
+    }
+    let n = int(cx, "num_outputs", pieces as i64)?;
+    if n < 1 || n != pieces as i64 {
+        return Err(Error::invalid(format!("attribute \"num_outputs\" is {n}, the node has {pieces} outputs")));
+    }
+    let Dim::Known(whole) = *whole else { return Ok(vec![if n == 1 { whole.clone() } else { Dim::Unknown }; pieces]) };
+    let size = whole / n + i64::from(whole % n != 0);
+    if size * n != whole && cx.opset < 18 {
+        return Err(Error::invalid(format!("it splits {whole} elements into {n} equal pieces")));
+    }
+    Ok((0..n).map(|k| Dim::Known((whole - k.saturating_mul(size)).clamp(0, size))).collect())
+}
+
+fn given(sizes: &[i64], whole: &Dim, pieces: usize) -> Result<Vec<Dim>> {
+    if sizes.len() != pieces {
+        return Err(Error::invalid(format!("it has {pieces} outputs but {} sizes", sizes.len())));
+    }
+    let total = sizes.iter().try_fold(0i64, |n, &s| n.checked_add(s).filter(|_| s >= 0));
+    match (total, whole) {
+        (None, _) => Err(Error::invalid(format!("impossible sizes {sizes:?}"))),
+        (Some(n), Dim::Known(whole)) if n != *whole => {
+            Err(Error::invalid(format!("sizes {sizes:?} do not add up to {whole}")))
+        }
+        _ => Ok(sizes.iter().copied().map(Dim::Known).collect()),
+    }
+}

@@ -1,0 +1,35 @@
+//! Tile.
+
+use crate::error::{Error, Result};
+use crate::ops::rules::{is_f32, mul_dims, output, requested_shape};
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+
+/// Repeats a tensor along each axis.
+pub struct Tile;
+
+impl OpSpec for Tile {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("Tile")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        let Some(shape) = cx.shape(0).filter(|_| cx.opset >= 6) else { return output(cx.elem(0), None) };
+        let Some(repeats) = requested_shape(cx, 1)? else { return output(cx.elem(0), None) };
+        if repeats.len() != shape.len() {
+            let (n, rank) = (repeats.len(), shape.len());
+            return Err(Error::invalid(format!("it has {n} repeats for an input of rank {rank}")));
+        }
+        output(cx.elem(0), Some(shape.iter().zip(&repeats).map(|(a, b)| mul_dims(a, b)).collect()))
+    }
+
+    fn quant(&self, cx: &InferContext) -> QuantRole {
+        if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
+        if cx.opset < 6 {
+            return Upgrade::Impossible("its form before operator set 6 is not supported".into());
+        }
+        Upgrade::Same
+    }
+}

@@ -1,0 +1,55 @@
+//! The report of a run as text.
+
+use super::run::RunReport;
+use crate::passes::quantize::{Coverage, Share};
+use std::fmt::Write;
+
+impl RunReport {
+    /// The report for people.
+    pub fn render(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String cannot fail.
+        for pass in self.passes.iter().filter(|p| p.changes > 0) {
+            let _ = writeln!(out, "{:<26} {:>6} changes {:>9.1} ms", pass.pass, pass.changes, pass.milliseconds);
+        }
+        for note in self.passes.iter().flat_map(|p| &p.notes) {
+            let subject = if note.subject.is_empty() { String::new() } else { format!("{}: ", note.subject) };
+            let _ = writeln!(out, "note  {}: {subject}{}", note.pass, note.text);
+        }
+        if let Some(c) = &self.calibration {
+            let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
+            let _ = writeln!(out, "calibrated {} values on {} {kind}, method {}", c.values, c.samples, c.method);
+        }
+        if let Some(coverage) = &self.coverage {
+            render_coverage(coverage, &mut out);
+        }
+        out.push('\n');
+        out.push_str(&self.drift.render());
+        let result = if self.written { "wrote" } else { "NOT written:" };
+        let _ = writeln!(out, "\n{result} {}", self.output.display());
+        out
+    }
+}
+
+fn render_coverage(coverage: &Coverage, out: &mut String) {
+    let percent = |s: Share| if s.total == 0 { 0.0 } else { 100.0 * s.quantized as f64 / s.total as f64 };
+    let _ = writeln!(
+        out,
+        "quantized {} of {} nodes, {:.1}% of MACs, {:.1}% of weight bytes",
+        coverage.nodes.quantized,
+        coverage.nodes.total,
+        percent(coverage.macs),
+        percent(coverage.weight_bytes),
+    );
+    if coverage.nodes.quantized == 0 {
+        let _ = writeln!(out, "note  nothing to quantize: the model is left as it was");
+    }
+    let reasons = coverage.reasons();
+    if !reasons.is_empty() {
+        let _ = writeln!(out, "left in float (--json names each node):");
+    }
+    for (reason, ops) in reasons {
+        let ops: Vec<String> = ops.into_iter().map(|(op, n)| format!("{n} {op}")).collect();
+        let _ = writeln!(out, "  {}: {reason}", ops.join(", "));
+    }
+}

@@ -1,0 +1,180 @@
+//! Runs a recipe from file to file.
+
+use super::progress::Progress;
+use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
+use super::schema::{PassOptions, Recipe, ValidateStep};
+use crate::analysis::{cost, shapes};
+use crate::drift::{self, Change, DriftReport, op_histogram};
+use crate::error::{Context, Error, Result};
+use crate::io::{self, Dataset};
+use crate::ir::Model;
+use crate::passes::manager::PassReport;
+use crate::passes::quantize::Coverage;
+use crate::passes::{Effect, PassContext};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// What a run did and what it cost.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunReport {
+    /// The model that came in.
+    pub input: PathBuf,
+    /// Where the result went.
+    pub output: PathBuf,
+    /// Whether it was written: not where a bound does not hold.
+    pub written: bool,
+    /// What each pass did.
+    pub passes: Vec<PassReport>,
+    /// What the ranges come from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub calibration: Option<Calibration>,
+    /// How much was quantized, and why not more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub coverage: Option<Coverage>,
+    /// What it cost.
+    pub drift: DriftReport,
+}
+
+/// Loads `input`, does what the recipe says, and writes `output` (which may be `input`) unless a bound does not hold.
+///
+/// # Errors
+/// One line that names the place; nothing is written then.
+pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
+    if let Some(step) = &recipe.validate {
+        step.gate.validate()?;
+    }
+    let original = io::load(input)?;
+    let place = || input.display().to_string();
+    let mut report = rewrite(recipe, &original, progress).context(place)?;
+    let model = report.1;
+    let bytes = io::encoded_size(&model)?;
+    let report = &mut report.0;
+    report.input = input.to_path_buf();
+    report.output = output.to_path_buf();
+    report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
+    report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
+    if let Some(step) = &recipe.validate {
+        let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref());
+        execute(&original, &model, step, fallback, &mut report.drift, progress)?;
+    }
+    report.written = report.drift.violations.is_empty();
+    if report.written {
+        io::save(&model, output)?;
+    }
+    Ok(report.clone())
+}
+
+/// Applies the recipe's rewriting steps.
+fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result<(RunReport, Model)> {
+    let mut model = original.clone();
+    let mut report = RunReport {
+        input: PathBuf::new(),
+        output: PathBuf::new(),
+        written: false,
+        passes: vec![],
+        calibration: None,
+        coverage: None,
+        drift: DriftReport::default(),
+    };
+    let cx = PassContext::with_fuel(recipe.passes.fuel);
+    let options = &recipe.passes;
+    let check = |pass: &PassReport, before: &Model, after: &Model| check_pass(options, pass, before, after);
+    if let Some(step) = &recipe.quantize {
+        let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
+        report.coverage = Some(Coverage::of(&done.prepared, &done.plan));
+        report.calibration = Some(done.calibration);
+        report.passes = done.passes;
+        if done.plan.groups.is_empty() {
+            // Nothing to quantize: what was prepared for it is of no use either.
+            model = original.clone();
+        }
+    }
+    report.drift.ops = Change::new(op_histogram(&original.graph), op_histogram(&model.graph));
+    report.drift.macs = macs(original).zip(macs(&model)).map(|(a, b)| Change::new(a, b));
+    Ok((report, model))
+}
+
+/// Largest relative L2 by which each effect may move an output of `--check-each`.
+fn allowed(effect: Effect) -> Option<f64> {
+    match effect {
+        Effect::Exact => Some(1e-6), // tract may order the same sums differently
+        Effect::Rounding => Some(1e-4),
+        Effect::Lossy => None,
+    }
+}
+
+fn check_pass(options: &PassOptions, pass: &PassReport, before: &Model, after: &Model) -> Result<()> {
+    if options.dump_after.as_ref() == Some(&pass.pass) {
+        super::dump::dump(after)?;
+    }
+    let Some(bound) = allowed(pass.effect).filter(|_| options.check_each) else { return Ok(()) };
+    let data = Dataset::random(&before.graph, RANDOM_SAMPLES, 1)?;
+    for output in drift::compare(before, after, &data, DEFAULT_BATCH, &|| {})? {
+        if output.non_finite > 0 || output.relative_l2 > bound {
+            return Err(Error::internal(format!(
+                "output \"{}\" moved by {:.3e} (relative L2), declared {:?}",
+                output.name, output.relative_l2, pass.effect
+            )));
+        }
+    }
+    Ok(())
+}
+
+fn macs(model: &Model) -> Option<u64> {
+    let mut typed = model.clone();
+    shapes::infer_types(&mut typed).ok()?;
+    Some(cost::cost(&typed).macs)
+}
+
+/// Compares two model files.
+///
+/// # Errors
+/// One line that names the file.
+pub fn validate_files(
+    original: &Path,
+    rewritten: &Path,
+    step: &ValidateStep,
+    progress: &dyn Progress,
+) -> Result<DriftReport> {
+    step.gate.validate()?;
+    let (a, b) = (io::load(original)?, io::load(rewritten)?);
+    let mut report = DriftReport {
+        models: Change::new(original.display().to_string(), rewritten.display().to_string()),
+        bytes: Change::new(io::model_bytes(original, &a)?, io::model_bytes(rewritten, &b)?),
+        ops: Change::new(op_histogram(&a.graph), op_histogram(&b.graph)),
+        macs: macs(&a).zip(macs(&b)).map(|(a, b)| Change::new(a, b)),
+        ..DriftReport::default()
+    };
+    execute(&a, &b, step, None, &mut report, progress)?;
+    Ok(report)
+}
+
+/// Executes both models and fills in the report.
+fn execute(
+    original: &Model,
+    rewritten: &Model,
+    step: &ValidateStep,
+    fallback: Option<&Path>,
+    report: &mut DriftReport,
+    progress: &dyn Progress,
+) -> Result<()> {
+    let graph = &original.graph;
+    let data = match step.data.as_deref().or(fallback) {
+        Some(path) => {
+            let mut data = Dataset::open(path, graph, step.label.as_deref())?;
+            data.limit(step.samples.unwrap_or(usize::MAX));
+            data
+        }
+        None if step.label.is_some() => return Err(Error::usage("labels need data: give --data")),
+        None => Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
+    };
+    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+    let batches = data.batches(batch);
+    progress.start("validating", batches.len());
+    report.outputs = drift::compare(original, rewritten, &data, batch, &|| progress.tick())?;
+    progress.finish();
+    report.samples = (data.len() - batches.dropped()) as u64;
+    report.random = data.is_random();
+    report.violations = step.gate.violations(&report.outputs);
+    Ok(())
+}
