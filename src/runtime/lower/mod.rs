@@ -1,10 +1,15 @@
 //! From the IR to what tract runs faithfully.
 
+mod composite;
+mod emit;
+mod fold;
+mod integer;
+
 use super::kernels;
 use super::tensor::tract_error;
 use crate::error::{Context, Error, Result};
 use crate::io::model_to_proto;
-use crate::ir::{Graph, Model, TensorData, Type, ValueId};
+use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, TensorData, Type, ValueId};
 use prost::Message;
 use std::collections::HashSet;
 use tract_onnx::prelude::{Framework, InferenceModel};
@@ -28,6 +33,7 @@ pub(super) fn lower(model: &Model, outputs: &[ValueId]) -> Result<InferenceModel
     graph.set_outputs(outputs.to_vec());
     graph.eliminate_dead()?;
     prepare(graph, true)?;
+    rewrite(graph)?;
     let bytes = model_to_proto(&copy)?.encode_to_vec();
     drop(copy);
     let message = tract_onnx::pb::ModelProto::decode(&*bytes)?;
@@ -59,8 +65,8 @@ fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
         let value = graph.value_mut(v);
         value.shell = None;
         if let Some(t) = &mut value.init {
+            let name = &value.name;
             if !matches!(t.data, TensorData::Raw(_) | TensorData::Strings(_)) {
-                let name = &value.name;
                 let bytes = t.bytes().context(|| format!("initializer \"{name}\""))?.into_owned();
                 t.data = TensorData::Raw(bytes.into());
             }
@@ -70,5 +76,46 @@ fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
             t.shape = None;
         }
     }
+    Ok(())
+}
+
+/// Replaces what tract gets wrong or lacks, in bodies too.
+fn rewrite(graph: &mut Graph) -> Result<()> {
+    fold::constants(graph)?;
+    for id in graph.order()? {
+        let label = graph.node(id).label();
+        for body in graph.node_mut(id).bodies_mut() {
+            rewrite(body)?;
+        }
+        rewrite_node(graph, id).context(|| label)?;
+    }
+    // Afterwards, so that what the rewriting made constant is seen.
+    graph.eliminate_dead()?;
+    fold::dequantize(graph)
+}
+
+fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let node = graph.node(id);
+    let op_type = node.op.op_type.clone();
+    let (standard, microsoft) = (node.op.domain.is_empty(), &*node.op.domain == MICROSOFT);
+    let renamed = match &*op_type {
+        "QuantizeLinear" => kernels::QUANTIZE,
+        "DequantizeLinear" => kernels::DEQUANTIZE,
+        "DynamicQuantizeLinear" => kernels::DYNAMIC_QUANTIZE,
+        "QLinearConv" => return integer::qlinear_conv(graph, id),
+        "QLinearMatMul" if standard => return integer::qlinear_matmul(graph, id),
+        "ConvInteger" if standard => return integer::conv_integer(graph, id),
+        "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
+        "QGemm" if microsoft => return integer::qgemm(graph, id),
+        _ if microsoft && composite::knows(&op_type) => return composite::rewrite(graph, id),
+        _ => return Ok(()),
+    };
+    if renamed == kernels::QUANTIZE
+        && let Some(zero) = graph.input(id, 2).and_then(|v| graph.ty(v)).and_then(|t| t.elem())
+        && !matches!(zero, DType::U8 | DType::I8 | DType::U16 | DType::I16)
+    {
+        return Err(Error::unsupported(format!("tract has no tensors of {zero}")));
+    }
+    graph.node_mut(id).op = crate::ir::OpId::onnx(renamed);
     Ok(())
 }
