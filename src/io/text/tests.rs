@@ -121,7 +121,7 @@ fn packed_elements_are_bytes() {
 fn errors_say_where() {
     let cases = [
         ("", "line 1, column 1: expected the name of the graph, found the end of the line"),
-        ("g (float x] => (y) {}", "line 1, column 10: expected \")\", found \"] => (y) {}\""),
+        ("g (float x] => (y) {}", "line 1, column 11: expected \")\", found \"] => (y) {}\""),
         ("g (x) => (y) {\n  y = Relu x)\n}", "line 2, column 12: expected \"(\", found \"x)\""),
         ("g (x) => (y) {\n  # ü\n  \u{fc} }", "line 3, column 3: expected \"=\""),
         ("g (x) => (y) <float[2] w = {1,2,3}> {}", "column 28: 3 values for shape [2], which takes 2"),
