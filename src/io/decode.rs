@@ -328,7 +328,7 @@ fn has_no_fields(p: &proto::TensorProto) -> bool {
         && p.uint64_data.is_empty()
 }
 
-fn sparse_from_proto(p: proto::SparseTensorProto) -> Result<(Option<String>, Tensor)> {
+pub(super) fn sparse_from_proto(p: proto::SparseTensorProto) -> Result<(Option<String>, Tensor)> {
     let missing = || Error::invalid("a sparse initializer lacks values or indices");
     let (name, values) = tensor_from_proto(p.values.ok_or_else(missing)?)?;
     let (indices_name, indices) = tensor_from_proto(p.indices.ok_or_else(missing)?)?;

@@ -9,6 +9,7 @@ mod nesting;
 mod npz;
 mod relocate;
 mod size;
+pub mod text;
 
 pub use decode::{decode_model, model_from_proto, tensor_from_proto};
 pub use encode::{graph_to_proto, model_to_proto, tensor_to_proto};
