@@ -1,6 +1,6 @@
 //! What a model costs: parameters, bytes, multiply-accumulate operations, operators.
 
-use super::shapes::node_context;
+use super::shapes::Contexts;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, Type};
 use crate::ops;
 use std::collections::BTreeMap;
@@ -33,8 +33,9 @@ pub fn cost(model: &Model) -> Cost {
     let mut cost = Cost::default();
     let mut order: Vec<NodeId> = model.graph.nodes().collect();
     order.sort_by_key(|&id| (model.graph.node(id).rank, id));
+    let contexts = Contexts::new(model, &model.graph);
     for id in order {
-        match node_macs(model, &model.graph, id) {
+        match node_macs(&contexts, &model.graph, id) {
             Some(n) => cost.macs = cost.macs.saturating_add(n),
             None => cost.uncounted.push(id),
         }
@@ -43,14 +44,14 @@ pub fn cost(model: &Model) -> Cost {
     cost
 }
 
-/// Multiply-accumulate operations of one node; `None` where they are unknown.
-pub fn node_macs(model: &Model, graph: &Graph, id: NodeId) -> Option<u64> {
+/// Multiply-accumulate operations of one node of `graph`, whose contexts these are; `None` where they are unknown.
+pub fn node_macs(contexts: &Contexts, graph: &Graph, id: NodeId) -> Option<u64> {
     let node = graph.node(id);
     if node.bodies().next().is_some() {
         return None;
     }
     let outputs: Vec<Option<&Type>> = graph.node_outputs(id).into_iter().map(|v| graph.ty(v?)).collect();
-    ops::spec(&node.op)?.macs(&node_context(model, graph, id), &outputs)
+    ops::spec(&node.op)?.macs(&contexts.of(id), &outputs)
 }
 
 fn add_constants(graph: &Graph, cost: &mut Cost) {

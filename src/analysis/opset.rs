@@ -1,6 +1,6 @@
 //! Moving a model to a newer operator set.
 
-use super::shapes::{infer_types, node_context};
+use super::shapes::{Contexts, FIRST_IR_WITH_DEFAULTS, infer_types};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Model, NEWEST_OPSET, Node, NodeId, Tensor, Value, ValueId};
 use crate::ops;
@@ -40,9 +40,18 @@ pub fn require(model: &mut Model, version: i64) -> Result<()> {
     upgraded.graph = graph;
     upgraded.set_default_opset(version);
     let ir = IR_VERSIONS.iter().rev().find(|(opset, _)| *opset <= version).map_or(3, |row| row.1);
+    if upgraded.ir_version() < FIRST_IR_WITH_DEFAULTS && ir >= FIRST_IR_WITH_DEFAULTS {
+        keep_constants_constant(&mut upgraded.graph);
+    }
     upgraded.require_ir_version(ir);
     *model = upgraded;
     Ok(())
+}
+
+/// Initializers that had to be listed as inputs leave the list: a newer IR version would make them mere defaults.
+fn keep_constants_constant(graph: &mut Graph) {
+    let inputs = graph.required_inputs().collect();
+    graph.set_inputs(inputs);
 }
 
 struct Plan {
@@ -61,35 +70,51 @@ impl Plan {
 
     /// `model` gives the operator sets; its own graph is not looked at.
     fn upgrade_graph(&mut self, model: &Model, graph: &mut Graph, to: i64) -> Result<()> {
-        let mut nodes: Vec<NodeId> = graph.nodes().collect();
+        let mut nodes: Vec<NodeId> = graph.nodes().filter(|&id| graph.node(id).op.domain.is_empty()).collect();
         nodes.sort_by_key(|&id| (graph.node(id).rank, id));
-        for id in nodes {
-            let op = &graph.node(id).op;
-            let in_set = op.domain.is_empty();
-            let upgrade = match ops::spec(op) {
-                _ if !in_set => Upgrade::Same,
-                Some(spec) => spec.upgrade(&node_context(model, graph, id), to),
-                None => unspecified(model.default_opset(), to, &op.op_type),
-            };
+        let contexts = Contexts::new(model, graph);
+        let upgrade = |id: NodeId| match ops::spec(&graph.node(id).op) {
+            Some(spec) => {
+                let cx = contexts.of(id);
+                (id, cx.used_outputs, spec.upgrade(&cx, to))
+            }
+            None => (id, 0, unspecified(model.default_opset(), to, &graph.node(id).op.op_type)),
+        };
+        let upgrades: Vec<_> = nodes.into_iter().map(upgrade).collect();
+        for (id, used, upgrade) in upgrades {
             match upgrade {
                 Upgrade::Same => {}
-                Upgrade::Changed { node, new_inputs } => self.apply(graph, id, *node, new_inputs)?,
+                Upgrade::Changed { node, new_inputs } => self.apply(graph, id, used, *node, new_inputs)?,
                 Upgrade::Impossible(why) => self.refused.push(format!("{}: {why}", graph.node(id).label())),
             }
-            if graph.node(id).bodies().next().is_some() {
-                for body in graph.node_mut(id).bodies_mut() {
-                    self.upgrade_graph(model, body, to)?;
-                }
+        }
+        let owners: Vec<NodeId> = graph.nodes().filter(|&id| graph.node(id).bodies().next().is_some()).collect();
+        for id in owners {
+            for body in graph.node_mut(id).bodies_mut() {
+                self.upgrade_graph(model, body, to)?;
             }
         }
         Ok(())
     }
 
-    fn apply(&mut self, graph: &mut Graph, id: NodeId, node: Node, new_inputs: Vec<(usize, Tensor)>) -> Result<()> {
+    fn apply(
+        &mut self,
+        graph: &mut Graph,
+        id: NodeId,
+        used: usize,
+        node: Node,
+        new_inputs: Vec<(usize, Tensor)>,
+    ) -> Result<()> {
         *graph.node_mut(id) = node;
+        let outputs = graph.node_outputs(id);
+        // An output that nobody uses may have changed its type with the operator set.
+        for v in outputs.iter().skip(used).flatten() {
+            let value = graph.value_mut(*v);
+            (value.ty, value.shell) = (None, None);
+        }
+        let hint = outputs.into_iter().flatten().next().map(|v| graph.name(v).to_string());
+        let hint = hint.unwrap_or_else(|| "upgraded".into());
         for (slot, tensor) in new_inputs {
-            let output = graph.node_outputs(id).into_iter().flatten().next();
-            let hint = output.map_or_else(|| "upgraded".to_string(), |v| graph.name(v).to_string());
             let constant = self.add_constant(graph, &format!("{hint}_in{slot}"), tensor)?;
             graph.set_input(id, slot, Some(constant));
         }

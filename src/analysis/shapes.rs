@@ -13,14 +13,13 @@ use std::collections::{HashMap, HashSet};
 /// A node that breaks its operator's rules, and an inferred type that contradicts a declared one: named by node and
 /// value.
 pub fn infer_types(model: &mut Model) -> Result<()> {
-    let overridable: HashSet<ValueId> = model.graph.inputs().iter().copied().collect();
+    let interface = Interface::of(model, &model.graph);
     let mut data: HashMap<ValueId, Vec<Dim>> = HashMap::new();
     for id in model.graph.order()? {
         let node = model.graph.node(id);
         let Some(spec) = ops::spec(&node.op) else { continue };
         let label = || model.graph.node(id).label();
-        let constant = |v| constant_of(&model.graph, v, &|v| overridable.contains(&v));
-        let cx = context(model, &model.graph, id, constant, &data);
+        let cx = context(model, &model.graph, &interface, id, &data);
         let inferred = spec.infer(&cx).context(label)?;
         let outputs = model.graph.node_outputs(id);
         let mut updates = Vec::with_capacity(outputs.len());
@@ -41,33 +40,73 @@ pub fn infer_types(model: &mut Model) -> Result<()> {
 }
 
 /// What is known of one node from its inputs' types and constants, without shape arithmetic: enough to ask for its role
-/// in quantization or its cost. `graph` is the model's or a body in it.
+/// in quantization or its cost. `graph` is the model's or a body in it. For many nodes, use [`Contexts`].
 pub fn node_context<'a>(model: &'a Model, graph: &'a Graph, id: NodeId) -> InferContext<'a> {
-    let constant = |v| constant_of(graph, v, &|v| graph.is_input(v));
-    context(model, graph, id, constant, &HashMap::new())
+    Contexts::new(model, graph).of(id)
+}
+
+/// [`node_context`] for all nodes of one graph.
+pub struct Contexts<'a> {
+    model: &'a Model,
+    graph: &'a Graph,
+    interface: Interface,
+}
+
+impl<'a> Contexts<'a> {
+    /// Looks at the interface of `graph`, which is the model's or a body in it.
+    pub fn new(model: &'a Model, graph: &'a Graph) -> Self {
+        Self { model, graph, interface: Interface::of(model, graph) }
+    }
+
+    /// What is known of one node.
+    pub fn of(&self, id: NodeId) -> InferContext<'a> {
+        context(self.model, self.graph, &self.interface, id, &HashMap::new())
+    }
+}
+
+/// The graph's interface as sets, so that a question about one value takes constant time.
+struct Interface {
+    /// Inputs whose default the caller may override.
+    overridable: HashSet<ValueId>,
+    outputs: HashSet<ValueId>,
+}
+
+/// Up to IR version 3 every initializer had to be listed as an input too, which said nothing: there, as in ONNX Runtime,
+/// it is a constant.
+pub(super) const FIRST_IR_WITH_DEFAULTS: i64 = 4;
+
+impl Interface {
+    fn of(model: &Model, graph: &Graph) -> Self {
+        let defaults = model.ir_version() >= FIRST_IR_WITH_DEFAULTS;
+        let overridable = graph.inputs().iter().copied().filter(|_| defaults).collect();
+        Self { overridable, outputs: graph.outputs().iter().copied().collect() }
+    }
 }
 
 fn context<'a>(
     model: &'a Model,
     graph: &'a Graph,
+    interface: &Interface,
     id: NodeId,
-    constant: impl Fn(ValueId) -> Option<&'a Tensor>,
     data: &HashMap<ValueId, Vec<Dim>>,
 ) -> InferContext<'a> {
     let node = graph.node(id);
+    let constant = |v| constant_of(graph, v, &interface.overridable);
     let known = |v| Known { ty: graph.ty(v), constant: constant(v), data: data.get(&v).cloned() };
     let inputs = graph.node_inputs(id).into_iter().map(|v| v.map(known)).collect();
-    InferContext { node, opset: model.opset(&node.op.domain).unwrap_or(1), inputs }
+    let used = |v: &Option<ValueId>| v.is_some_and(|v| interface.outputs.contains(&v) || !graph.uses(v).is_empty());
+    let used_outputs = graph.node_outputs(id).iter().rposition(used).map_or(0, |k| k + 1);
+    InferContext { node, opset: model.opset(&node.op.domain).unwrap_or(1), inputs, used_outputs }
 }
 
 /// The tensor of an initializer that no caller can override, or of a Constant node, also behind Identity nodes.
-fn constant_of<'a>(graph: &'a Graph, v: ValueId, overridable: &dyn Fn(ValueId) -> bool) -> Option<&'a Tensor> {
+fn constant_of<'a>(graph: &'a Graph, v: ValueId, overridable: &HashSet<ValueId>) -> Option<&'a Tensor> {
     // Exporters put at most one Identity before a shared weight; the bound keeps this constant time.
     const IDENTITIES: usize = 4;
     let mut v = v;
     for _ in 0..=IDENTITIES {
         if let Some(t) = &graph.value(v).init {
-            return (!overridable(v)).then_some(t);
+            return (!overridable.contains(&v)).then_some(t);
         }
         let (id, _) = graph.producer(v)?;
         let node = graph.node(id);

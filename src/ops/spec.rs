@@ -31,6 +31,8 @@ pub struct InferContext<'a> {
     pub opset: i64,
     /// Per input slot: what is known of the value; `None` where the input is absent.
     pub inputs: Vec<Option<Known<'a>>>,
+    /// Number of output slots up to the last one that somebody uses.
+    pub used_outputs: usize,
 }
 
 /// What is known of a value.

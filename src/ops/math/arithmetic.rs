@@ -3,7 +3,7 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
-use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector};
+use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector, without};
 use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
 
 /// The output has the first input's element type and the broadcast shape of all.
@@ -59,8 +59,10 @@ impl OpSpec for Arithmetic {
         if cx.opset < 7 && (legacy || &*cx.node.op.op_type == "PRelu") {
             return Upgrade::Impossible("its broadcasting before operator set 7 is not supported".into());
         }
+        // A hint to reuse memory, dropped in 6.
         if cx.node.attribute("consumed_inputs").is_some() {
-            return Upgrade::Impossible("its attribute \"consumed_inputs\" has no successor".into());
+            let node = Box::new(without(cx.node, &["consumed_inputs"]));
+            return Upgrade::Changed { node, new_inputs: vec![] };
         }
         Upgrade::Same
     }

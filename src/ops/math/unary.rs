@@ -1,7 +1,7 @@
 //! Functions of one element: the output has the input's type.
 
 use crate::error::Result;
-use crate::ops::rules::{is_f32, same_as};
+use crate::ops::rules::{is_f32, same_as, without};
 use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
 
 /// One input, one output, equal types.
@@ -67,8 +67,13 @@ impl OpSpec for Unary {
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        if cx.opset < 6 {
-            return Upgrade::Impossible("defaults before operator set 6 differ".into());
+        if cx.opset < 6 && &*cx.node.op.op_type == "Selu" {
+            return Upgrade::Impossible("its defaults before operator set 6 differ".into());
+        }
+        // A hint to reuse memory, dropped in 6.
+        if cx.node.attribute("consumed_inputs").is_some() {
+            let node = Box::new(without(cx.node, &["consumed_inputs"]));
+            return Upgrade::Changed { node, new_inputs: vec![] };
         }
         Upgrade::Same
     }

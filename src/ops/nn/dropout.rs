@@ -23,8 +23,12 @@ impl OpSpec for Dropout {
         if cx.opset < 7 && int(cx, "is_test", 0).ok() != Some(1) {
             return Upgrade::Impossible("it is in training mode".into());
         }
-        if cx.opset < 10 && to >= 10 && cx.node.output_slots > 1 {
+        if cx.opset < 10 && to >= 10 && cx.used_outputs > 1 {
             return Upgrade::Impossible("its mask became boolean in operator set 10".into());
+        }
+        if cx.opset < 10 && (10..12).contains(&to) {
+            // Changed at least in the type of its mask.
+            return Upgrade::Changed { node: Box::new(cx.node.clone()), new_inputs: vec![] };
         }
         if cx.opset >= 12 || to < 12 {
             return Upgrade::Same;
