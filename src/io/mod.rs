@@ -16,5 +16,5 @@ pub use encode::{graph_to_proto, model_to_proto, tensor_to_proto};
 pub use external::load_external;
 pub use feeds::{Batches, Dataset, Feed};
 pub use files::{load, save, write_atomically};
-pub use size::{encoded_size, model_bytes};
 pub use npz::{read_npz, write_npz};
+pub use size::{encoded_size, model_bytes};

@@ -6,7 +6,7 @@ use std::io::Write;
 
 /// Writes the model in text to standard error, which is where people look for it.
 pub(super) fn dump(model: &Model) -> Result<()> {
-    let text = format!("{:#?}", crate::io::model_to_proto(model)?);
+    let text = crate::io::text::print_model(model)?;
     std::io::stderr().lock().write_all(text.as_bytes())?;
     Ok(())
 }

@@ -113,7 +113,8 @@ impl InspectReport {
         let mut out = String::new();
         let opsets: Vec<String> = self.opsets.iter().map(|(d, v)| format!("{d} {v}")).collect();
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}: {} bytes, IR version {}, {}", self.file, self.bytes, self.ir_version, opsets.join(", "));
+        let _ =
+            writeln!(out, "{}: {} bytes, IR version {}, {}", self.file, self.bytes, self.ir_version, opsets.join(", "));
         if !self.producer.is_empty() {
             let _ = writeln!(out, "written by {}", self.producer);
         }
@@ -130,7 +131,8 @@ impl InspectReport {
             let _ = writeln!(out, "the MACs of {} nodes are unknown", self.uncounted);
         }
         let types: Vec<String> = self.bytes_by_type.iter().map(|(t, n)| format!("{t} {n}")).collect();
-        let _ = writeln!(out, "bytes of constants: {}", if types.is_empty() { "none".into() } else { types.join(", ") });
+        let _ =
+            writeln!(out, "bytes of constants: {}", if types.is_empty() { "none".into() } else { types.join(", ") });
         let _ = writeln!(out, "{} nodes: {}", self.ops.values().sum::<usize>(), counts(&self.ops));
         if !self.quantized_ops.is_empty() {
             let _ = writeln!(out, "on 8 bits or fewer: {}", counts(&self.quantized_ops));

@@ -3,6 +3,7 @@
 use super::plan::Plan;
 use super::structure::{Decision, Kind};
 use crate::analysis::cost;
+use crate::analysis::shapes::Contexts;
 use crate::ir::{Graph, Model, NodeId};
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -53,6 +54,7 @@ impl Coverage {
     /// The coverage of `plan` on the model that it was made for.
     pub fn of(model: &Model, plan: &Plan) -> Self {
         let graph = &model.graph;
+        let contexts = Contexts::new(model, graph);
         let mut coverage = Self::default();
         for &id in &plan.structure.order {
             let decision = plan.structure.decision(id);
@@ -60,7 +62,7 @@ impl Coverage {
             if decision == &Decision::NotFloat {
                 continue;
             }
-            let macs = cost::node_macs(model, graph, id);
+            let macs = cost::node_macs(&contexts, graph, id);
             coverage.nodes.add(1, quantized);
             coverage.macs.add(macs.unwrap_or(0), quantized);
             if let Decision::Float(reason) = decision {
@@ -83,9 +85,8 @@ impl Coverage {
                 _ => false,
             };
             let uses = graph.uses(v);
-            let quantized = uses
-                .iter()
-                .all(|u| matches!(u.port, crate::ir::Port::In(slot) if in_integers(u.node, slot)));
+            let quantized =
+                uses.iter().all(|u| matches!(u.port, crate::ir::Port::In(slot) if in_integers(u.node, slot)));
             self.weight_bytes.add(t.stored_bytes() as u64, quantized && !uses.is_empty());
         }
     }
@@ -100,7 +101,9 @@ impl Coverage {
             .into_iter()
             .map(|(reason, ops)| (reason.to_string(), ops.into_iter().map(|(op, n)| (op.to_string(), n)).collect()))
             .collect();
-        rows.sort_by_key(|(reason, ops)| (std::cmp::Reverse(ops.iter().map(|(_, n)| n).sum::<usize>()), reason.clone()));
+        rows.sort_by_key(|(reason, ops)| {
+            (std::cmp::Reverse(ops.iter().map(|(_, n)| n).sum::<usize>()), reason.clone())
+        });
         rows
     }
 }

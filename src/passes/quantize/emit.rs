@@ -198,7 +198,9 @@ impl<'a> Emitter<'a> {
         let bias = bias_value.and_then(|b| graph.constant(b)).map(Tensor::to_f32).transpose()?;
         let channels = tensor.dims.get(role.weight_axis).copied().unwrap_or(0);
         if bias.as_ref().is_some_and(|b| b.len() != channels) {
-            return Err(Error::unsupported(format!("a bias that does not have one element for each of {channels} channels")));
+            return Err(Error::unsupported(format!(
+                "a bias that does not have one element for each of {channels} channels"
+            )));
         }
         let options = &self.plan.options;
         let quantized = quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?;

@@ -33,7 +33,6 @@ impl Quantization {
     }
 }
 
-
 /// What to write.
 pub struct Plan {
     /// Which nodes.
@@ -65,11 +64,7 @@ impl Plan {
     ///
     /// # Errors
     /// Those of `quantize`, for example a value that was not observed.
-    pub fn set_scales(
-        &mut self,
-        graph: &Graph,
-        quantize: impl Fn(&[&str]) -> Result<Quantization>,
-    ) -> Result<()> {
+    pub fn set_scales(&mut self, graph: &Graph, quantize: impl Fn(&[&str]) -> Result<Quantization>) -> Result<()> {
         for group in 0..self.groups.len() {
             let names: Vec<&str> = self.groups.sources(group).iter().map(|&v| graph.name(v)).collect();
             self.quantizations.insert(group, quantize(&names)?);

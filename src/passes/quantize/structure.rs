@@ -1,7 +1,7 @@
 //! Which nodes compute in integers, and why the others do not. Structure only: no range, no weight is looked at here.
 
 use super::options::{Format, QuantizeOptions, Runtime, Scope, Selection};
-use crate::analysis::shapes;
+use crate::analysis::shapes::Contexts;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Model, NodeId, ValueId};
 use crate::ops;
@@ -57,7 +57,9 @@ impl Structure {
         if let Some(text) = selection.unmatched(graph.nodes().map(|n| graph.node(n)).collect::<Vec<_>>().into_iter()) {
             return Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type")));
         }
-        let mut decider = Decider { model, graph, options, selection, wanted: HashSet::new(), native: HashSet::new() };
+        let contexts = Contexts::new(model, graph);
+        let (wanted, native) = (HashSet::new(), HashSet::new());
+        let mut decider = Decider { contexts, graph, options, selection, wanted, native };
         let order = graph.order()?;
         let mut candidates = HashMap::with_capacity(order.len());
         for &id in &order {
@@ -116,7 +118,7 @@ enum Candidate {
 }
 
 struct Decider<'a> {
-    model: &'a Model,
+    contexts: Contexts<'a>,
     graph: &'a Graph,
     options: &'a QuantizeOptions,
     selection: Selection,
@@ -144,7 +146,7 @@ impl Decider<'_> {
             return float(why);
         }
         let Some(spec) = ops::spec(&node.op) else { return float("no facts about this operator") };
-        match spec.quant(&shapes::node_context(self.model, self.graph, id)) {
+        match spec.quant(&self.contexts.of(id)) {
             QuantRole::Opaque => float("has no 8-bit form"),
             QuantRole::Compute(role) => self.compute(id, role),
             QuantRole::Elementwise { inputs } => self.elementwise(id, inputs),
@@ -255,7 +257,8 @@ impl Decider<'_> {
             return Decision::Float("its input is computed in float".into());
         };
         let producer = self.graph.producer(x).map(|(p, _)| p);
-        let computes = |p| matches!(decisions.get(&p), Some(Decision::Integer(Kind::Compute(_) | Kind::Elementwise(_))));
+        let computes =
+            |p| matches!(decisions.get(&p), Some(Decision::Integer(Kind::Compute(_) | Kind::Elementwise(_))));
         if producer.is_some_and(computes) && self.graph.only_use(x).is_some() {
             return Decision::Absorbed;
         }

@@ -119,6 +119,7 @@ pub fn transpose8(t: &Tensor) -> Result<Tensor> {
     let [rows, columns] = t.dims[..] else { return Err(Error::internal("transposing a tensor that is no matrix")) };
     debug_assert!(t.dtype == DType::U8 || t.dtype == DType::I8);
     let bytes = t.bytes()?;
-    let out: Vec<u8> = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| bytes[r * columns + c]).collect();
+    let out: Vec<u8> =
+        (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| bytes[r * columns + c]).collect();
     Ok(Tensor::raw(t.dtype, &[columns, rows], out))
 }

@@ -152,8 +152,7 @@ impl Layer {
         let scaled = |(k, w): (usize, &f32)| (f64::from(*w) * affine.scale[(self.channel_of)(k)]) as f32;
         let weight: Vec<f32> = self.weight_data.iter().enumerate().map(scaled).collect();
         let old = |c: usize| self.bias_data.as_ref().map_or(0.0, |b| f64::from(b[c]));
-        let bias: Vec<f32> =
-            (0..self.channels).map(|c| (old(c) * affine.scale[c] + affine.shift[c]) as f32).collect();
+        let bias: Vec<f32> = (0..self.channels).map(|c| (old(c) * affine.scale[c] + affine.shift[c]) as f32).collect();
         let finite = weight.iter().chain(&bias).all(|x| x.is_finite());
         finite.then(|| (Tensor::from_f32(&self.weight_dims, &weight), Tensor::from_f32(&[self.channels], &bias)))
     }
