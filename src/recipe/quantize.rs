@@ -3,12 +3,12 @@
 use super::progress::Progress;
 use super::schema::QuantizeStep;
 use crate::analysis::opset;
-use crate::calibrate::{CalibrationTable, QuantParams, RangeSpec};
+use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, SplitGemmBias, WritePlan};
+use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, SplitGemmBias, WritePlan};
 use crate::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
 use crate::runtime;
@@ -73,7 +73,9 @@ pub fn quantize(
     (calibration.samples, calibration.random) = (table.samples, table.random);
     let spec = range_spec(&step.options)?;
     let eight = step.options.activations;
-    plan.set_scales(&model.graph, |names| {
+    plan.set_scales(&model.graph, |names, reach| {
+        // The largest results decide (a class, a box): no method may clip them.
+        let method = if reach == Reach::Last { Method::MinMax } else { method };
         let mut union: Option<(f32, f32)> = None;
         for name in names {
             let (low, high) = table.range(name, method, &spec).ok_or_else(|| {

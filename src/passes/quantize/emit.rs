@@ -102,7 +102,7 @@ impl<'a> Emitter<'a> {
 
     /// Name for the 8-bit form of a value.
     pub fn code_name(&self, v: ValueId) -> String {
-        format!("{}_quantized", self.graph.name(v))
+        format!("{}_q", self.graph.name(v))
     }
 
     /// Scale and zero point of a value, as constants shared by its group.
@@ -114,7 +114,7 @@ impl<'a> Emitter<'a> {
         }
         let q = self.quantization(v)?;
         let name = self.graph.name(v);
-        let scale = self.patch.constant(&format!("{name}_scale"), Tensor::from_f32(&[], &[q.scale]));
+        let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(&[], &[q.scale]));
         let zero_point = self.code_constant(q.eight.dtype(), &[], &[q.zero_point]);
         self.parameters.insert(group, (scale, zero_point));
         Ok((scale, zero_point))
@@ -127,7 +127,10 @@ impl<'a> Emitter<'a> {
         if let Some(&found) = self.shared.get(&key) {
             return found;
         }
-        let made = self.patch.constant("zero_point", Tensor::raw(dtype, dims, bytes));
+        // Shared by many nodes, so named after what it holds.
+        let size = dims.first().map_or_else(String::new, |n| format!("x{n}"));
+        let hint = format!("zp{}{size}", codes.first().copied().unwrap_or(0));
+        let made = self.patch.constant(&hint, Tensor::raw(dtype, dims, bytes));
         self.shared.insert(key, made);
         made
     }
@@ -215,7 +218,7 @@ impl<'a> Emitter<'a> {
         };
         if let (Some(b), Some(bias)) = (bias_value, bias) {
             let q = quantize_bias(&bias, input_scale, &weight.scales)?;
-            let hint = format!("{}_quantized", graph.name(b));
+            let hint = format!("{}_q", graph.name(b));
             weight.bias = Some(self.patch.constant(&hint, Tensor::from_i32(&[q.len()], &q)));
         }
         Ok(weight)
@@ -224,9 +227,9 @@ impl<'a> Emitter<'a> {
     fn add_weight(&mut self, name: &str, w: &QuantizedWeight, transpose: bool) -> Result<Weight> {
         let tensor = if transpose { super::weights::transpose8(&w.data)? } else { w.data.clone() };
         let dtype = tensor.dtype;
-        let data = self.patch.constant(&format!("{name}_quantized"), tensor);
+        let data = self.patch.constant(&format!("{name}_q"), tensor);
         let dims: &[usize] = if w.scale.len() == 1 && !self.plan.options.per_channel { &[] } else { &[w.scale.len()] };
-        let scale = self.patch.constant(&format!("{name}_scale"), Tensor::from_f32(dims, &w.scale));
+        let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &w.scale));
         let zero_point = self.code_constant(dtype, dims, &vec![w.zero_point; w.scale.len()]);
         Ok(Weight { data, scale, zero_point, scales: w.scale.clone(), bias: None })
     }

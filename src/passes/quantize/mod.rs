@@ -16,6 +16,6 @@ pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
 pub use options::{Eight, Format, QuantizeOptions, Runtime, Scope};
 pub use pass::WritePlan;
-pub use plan::{Plan, Quantization};
+pub use plan::{Plan, Quantization, Reach};
 pub use split_gemm_bias::SplitGemmBias;
 pub use structure::{Decision, Kind, Structure};

@@ -2,10 +2,10 @@
 
 use super::groups::ScaleGroups;
 use super::options::{Eight, QuantizeOptions};
-use super::structure::Structure;
+use super::structure::{Decision, Structure};
 use crate::error::Result;
 use crate::ir::{Graph, Model, ValueId};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Scale and zero point of a value: `x = scale * (q - zero_point)`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -31,6 +31,15 @@ impl Quantization {
         let (qmin, qmax) = self.eight.bounds();
         ((x / self.scale).round_ties_even() as i32).saturating_add(self.zero_point).clamp(qmin, qmax)
     }
+}
+
+/// Where a value stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reach {
+    /// Integer nodes depend on it: the rounding and clipping of many such values average out.
+    Inner,
+    /// Only float nodes, on the way to the graph's outputs: what is clipped here is clipped in the result.
+    Last,
 }
 
 /// What to write.
@@ -64,12 +73,33 @@ impl Plan {
     ///
     /// # Errors
     /// Those of `quantize`, for example a value that was not observed.
-    pub fn set_scales(&mut self, graph: &Graph, quantize: impl Fn(&[&str]) -> Result<Quantization>) -> Result<()> {
+    pub fn set_scales(
+        &mut self,
+        graph: &Graph,
+        quantize: impl Fn(&[&str], Reach) -> Result<Quantization>,
+    ) -> Result<()> {
+        let inner = self.values_that_reach_integers(graph);
         for group in 0..self.groups.len() {
-            let names: Vec<&str> = self.groups.sources(group).iter().map(|&v| graph.name(v)).collect();
-            self.quantizations.insert(group, quantize(&names)?);
+            let sources = self.groups.sources(group);
+            let names: Vec<&str> = sources.iter().map(|&v| graph.name(v)).collect();
+            let reach = if sources.iter().any(|v| inner.contains(v)) { Reach::Inner } else { Reach::Last };
+            self.quantizations.insert(group, quantize(&names, reach)?);
         }
         Ok(())
+    }
+
+    /// Values from which a path leads into an integer node.
+    fn values_that_reach_integers(&self, graph: &Graph) -> HashSet<ValueId> {
+        let mut inner = HashSet::new();
+        for &id in self.structure.order.iter().rev() {
+            let integer = matches!(self.structure.decision(id), Decision::Integer(_));
+            let outputs = graph.node_outputs(id);
+            if integer || outputs.into_iter().flatten().any(|v| inner.contains(&v)) {
+                inner.extend(graph.node_inputs(id).into_iter().flatten());
+                inner.extend(graph.captures(id));
+            }
+        }
+        inner
     }
 
     /// Scale and zero point of a value.

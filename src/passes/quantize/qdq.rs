@@ -81,7 +81,7 @@ fn weight(e: &mut Emitter, id: NodeId, role: &ComputeRole, inputs: &mut [Option<
     let b = e.input(id, slot)?;
     let scale: Vec<f32> = quantized.scales.iter().map(|s| x_scale * s).collect();
     let dims: &[usize] = if per_channel { &[scale.len()] } else { &[] };
-    let hint = format!("{}_scale", e.graph.name(b));
+    let hint = format!("{}_s", e.graph.name(b));
     let scale = e.patch.constant(&hint, crate::ir::Tensor::from_f32(dims, &scale));
     let mut node = Node::new(OpId::onnx("DequantizeLinear"));
     node.rank = rank;

@@ -4,7 +4,7 @@ use super::emit::Emitter;
 use super::options::Runtime;
 use super::structure::Kind;
 use crate::error::{Error, Result};
-use crate::ir::{Node, NodeId, OpId, ValueId};
+use crate::ir::{Attribute, AttributeValue, Node, NodeId, OpId, ValueId};
 use crate::ops::spec::ComputeRole;
 use crate::passes::Ref;
 
@@ -36,7 +36,7 @@ fn compute(e: &mut Emitter, id: NodeId, role: &ComputeRole, kind: &Kind) -> Resu
         let (y_scale, y_zero) = e.parameters(y)?;
         let w = e.weight(id, role, false)?;
         let mut node = e.like(id, OpId::onnx("QLinearConv"));
-        node.attributes = e.graph.node(id).attributes.clone();
+        node.attributes = telling_attributes(e.graph.node(id));
         let mut inputs = vec![code, x_scale, x_zero, w.data, w.scale, w.zero_point, y_scale, y_zero];
         inputs.extend(w.bias);
         return finish(e, id, y, node, &inputs);
@@ -167,6 +167,21 @@ fn elementwise(e: &mut Emitter, id: NodeId, slots: &[usize]) -> Result<()> {
     let (y_scale, y_zero) = e.parameters(y)?;
     inputs.extend([y_scale, y_zero]);
     finish(e, id, y, node, &inputs)
+}
+
+/// Attributes of a Conv without those that say what their absence says (specification: QLinearConv), `kernel_shape`
+/// included, which the weight's shape gives: exporters write all of them on every node.
+fn telling_attributes(conv: &Node) -> Vec<Attribute> {
+    let all = |v: &AttributeValue, x: i64| matches!(v, AttributeValue::Ints(v) if v.iter().all(|&i| i == x));
+    let is_default = |a: &Attribute| match &*a.name {
+        "group" => matches!(a.value, AttributeValue::Int(1)),
+        "auto_pad" => matches!(&a.value, AttributeValue::String(s) if s == b"NOTSET"),
+        "strides" | "dilations" => all(&a.value, 1),
+        "pads" => all(&a.value, 0),
+        "kernel_shape" => true,
+        _ => false,
+    };
+    conv.attributes.iter().filter(|a| !is_default(a)).cloned().collect()
 }
 
 fn same_node(e: &Emitter, id: NodeId) -> Node {
