@@ -51,28 +51,29 @@ pub fn unsupported(model: &Model) -> Vec<String> {
             _ => findings.push(format!("tract cannot run input \"{}\": not a tensor", model.graph.name(v))),
         }
     }
+    let half = super::repair::has_half(&model.graph);
     let functions = model.functions.iter().map(|f| (f.domain().to_string(), f.name().to_string())).collect();
-    check(&model.graph, &functions, &mut findings);
+    check(&model.graph, &functions, half, &mut findings);
     findings
 }
 
-fn check(graph: &Graph, functions: &HashSet<(String, String)>, findings: &mut Vec<String>) {
+fn check(graph: &Graph, functions: &HashSet<(String, String)>, half: bool, findings: &mut Vec<String>) {
     let Ok(order) = graph.order() else { return findings.push("the graph has a cycle".into()) };
     for id in order {
         let node = graph.node(id);
         let local = functions.contains(&(node.op.domain.to_string(), node.op.op_type.to_string()));
-        let reason = if local { Some("a model-local function".into()) } else { reason(graph, id) };
+        let reason = if local { Some("a model-local function".into()) } else { reason(graph, id, half) };
         if let Some(reason) = reason {
             findings.push(format!("tract cannot run {}: {reason}", node.label()));
         }
         for body in node.bodies() {
-            check(body, functions, findings);
+            check(body, functions, half, findings);
         }
     }
 }
 
 /// Why the node cannot run, if it cannot.
-fn reason(graph: &Graph, id: NodeId) -> Option<String> {
+fn reason(graph: &Graph, id: NodeId, half: bool) -> Option<String> {
     let node = graph.node(id);
     let op = &*node.op.op_type;
     let missing = || Some("not in tract".to_string());
@@ -89,6 +90,9 @@ fn reason(graph: &Graph, id: NodeId) -> Option<String> {
         "SpaceToDepth" => None,
         "BitShift" => shift(graph, id),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) != 0 => Some("in training mode".into()),
+        "Softmax" if half && first_type(graph, id) != Some(DType::F32) => Some("in float16".into()),
+        "Pad" => negative_pads(graph, id),
+        "Resize" => stretched(graph, id),
         "Cast" => {
             let to = node.int("to").and_then(|t| i32::try_from(t).ok()).and_then(DType::from_onnx);
             let to = to.filter(|t| datum_type(*t).is_none())?;
@@ -141,4 +145,26 @@ fn shift(graph: &Graph, id: NodeId) -> Option<String> {
     let known = amounts.and_then(|t| t.to_i64().ok());
     let safe = known.is_some_and(|v| v.iter().all(|s| (0..bits).contains(s)));
     (!safe).then(|| "by amounts that are not known to be in range".into())
+}
+
+fn first_type(graph: &Graph, id: NodeId) -> Option<DType> {
+    graph.input(id, 0).and_then(|v| graph.ty(v)).and_then(|t| t.elem())
+}
+
+/// Cropping by a negative pad overflows in tract.
+fn negative_pads(graph: &Graph, id: NodeId) -> Option<String> {
+    let fed = graph.input(id, 1).and_then(|v| graph.constant(v)).and_then(|t| t.to_i64().ok());
+    let pads = fed.or_else(|| graph.node(id).ints("pads").map(<[i64]>::to_vec))?;
+    pads.iter().any(|&p| p < 0).then(|| "with negative pads".into())
+}
+
+/// `align_corners` by scales whose output sizes are not whole numbers: tract forgets to round them down.
+fn stretched(graph: &Graph, id: NodeId) -> Option<String> {
+    let node = graph.node(id);
+    if node.string("coordinate_transformation_mode") != Some("align_corners") {
+        return None;
+    }
+    let scales = graph.input(id, 2).and_then(|v| graph.constant(v)).filter(|t| !t.is_empty())?;
+    let whole = scales.to_f32().is_ok_and(|s| s.iter().all(|s| s.fract() == 0.0));
+    (!whole).then(|| "align_corners with fractional scales".into())
 }

@@ -109,6 +109,8 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
         "QGemm" if microsoft => return integer::qgemm(graph, id),
         "ReduceMax" => return repair::reduce(graph, id, kernels::REDUCE_MAX),
         "ReduceMin" => return repair::reduce(graph, id, kernels::REDUCE_MIN),
+        "LSTM" => return repair::lstm(graph, id),
+        "Softplus" => return repair::softplus(graph, id),
         "Celu" => return repair::celu(graph, id),
         "Swish" => return repair::swish(graph, id),
         _ if half && repair::in_f32(&op_type) => return repair::through_f32(graph, id),

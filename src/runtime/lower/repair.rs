@@ -1,5 +1,6 @@
 //! Operators that tract has but gets wrong, rewritten to what is right.
 
+use super::super::kernels::BARRIER;
 use super::emit::Emit;
 use crate::error::Result;
 use crate::ir::{AttributeValue, DType, Graph, NodeId, Tensor, ValueId};
@@ -89,4 +90,49 @@ pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
     let below = emit.node("Mul", &[Some(below), alpha], &[])?;
     let above = emit.node("Max", &[x, zero], &[])?;
     emit.become_op("Add", &[Some(above), Some(below)], &[])
+}
+
+/// Softplus as `max(0, x) + log(1 + exp(-|x|))`: tract's overflows from 89 on.
+pub(super) fn softplus(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let x = graph.input(id, 0);
+    let mut emit = Emit { graph, node: id };
+    let one = emit.constant("one", Tensor::from_f32(&[], &[1.0]))?;
+    let one = emit.node("CastLike", &[Some(one), x], &[])?;
+    let size = emit.node("Abs", &[x], &[])?;
+    let below = emit.node("Neg", &[Some(size)], &[])?;
+    let exp = emit.node("Exp", &[Some(below)], &[])?;
+    let sum = emit.node("Add", &[Some(exp), Some(one)], &[])?;
+    let log = emit.node("Log", &[Some(sum)], &[])?;
+    let above = emit.node("Relu", &[x], &[])?;
+    emit.become_op("Add", &[Some(above), Some(log)], &[])
+}
+
+/// Gives an LSTM initial states of its own: tract merges the two where both are zero, and then cannot run.
+pub(super) fn lstm(graph: &mut Graph, id: NodeId) -> Result<()> {
+    const INITIAL_H: usize = 5;
+    const INITIAL_C: usize = 6;
+    let inputs = graph.node_inputs(id);
+    let (x, r) = (inputs.first().copied().flatten(), inputs.get(2).copied().flatten());
+    let shape = r.and_then(|r| graph.value(r).init.as_ref()).map(|t| t.dims.clone());
+    let at = |k: usize| inputs.get(k).copied().flatten();
+    let (h, c) = (at(INITIAL_H), at(INITIAL_C));
+    let batch_axis = if graph.node(id).int("layout").unwrap_or(0) == 0 { 1 } else { 0 };
+    let mut emit = Emit { graph, node: id };
+    let c = match (c, shape.as_deref()) {
+        (Some(c), _) => c,
+        (None, Some(&[directions, _, hidden])) if batch_axis == 1 => {
+            let number = |emit: &mut Emit, n: usize| emit.constant("size", Tensor::from_i64(&[1], &[n as i64]));
+            let (directions, hidden) = (number(&mut emit, directions)?, number(&mut emit, hidden)?);
+            let dims = emit.node("Shape", &[x], &[])?;
+            let one = emit.constant("axis", Tensor::from_i64(&[1], &[1]))?;
+            let batch = emit.node("Gather", &[Some(dims), Some(one)], &[("axis", 0.into())])?;
+            let dims = emit.node("Concat", &[Some(directions), Some(batch), Some(hidden)], &[("axis", 0.into())])?;
+            emit.node("ConstantOfShape", &[Some(dims)], &[])?
+        }
+        _ => return Ok(()),
+    };
+    let apart = emit.node(BARRIER, &[Some(c)], &[])?;
+    emit.graph.set_input(id, INITIAL_H, h);
+    emit.graph.set_input(id, INITIAL_C, Some(apart));
+    Ok(())
 }
