@@ -13,7 +13,7 @@ use super::kernels;
 use super::tensor::tract_error;
 use crate::error::{Context, Error, Result};
 use crate::io::model_to_proto;
-use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, TensorData, Type, ValueId};
+use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, Tensor, TensorData, Type, ValueId};
 use prost::Message;
 use std::collections::HashSet;
 use tract_onnx::prelude::{Framework, InferenceModel};
@@ -109,6 +109,11 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
         "QGemm" if microsoft => return integer::qgemm(graph, id),
         "ReduceMax" => return repair::reduce(graph, id, kernels::REDUCE_MAX),
         "ReduceMin" => return repair::reduce(graph, id, kernels::REDUCE_MIN),
+        "ConstantOfShape" if node.tensor("value").is_none() => {
+            // The default is f32; tract's is f64.
+            graph.node_mut(id).set("value", Tensor::from_f32(&[1], &[0.0]).into());
+            return Ok(());
+        }
         "LSTM" => return repair::lstm(graph, id),
         "Softplus" => return repair::softplus(graph, id),
         "Celu" => return repair::celu(graph, id),

@@ -127,7 +127,7 @@ pub(super) fn lstm(graph: &mut Graph, id: NodeId) -> Result<()> {
             let one = emit.constant("axis", Tensor::from_i64(&[1], &[1]))?;
             let batch = emit.node("Gather", &[Some(dims), Some(one)], &[("axis", 0.into())])?;
             let dims = emit.node("Concat", &[Some(directions), Some(batch), Some(hidden)], &[("axis", 0.into())])?;
-            emit.node("ConstantOfShape", &[Some(dims)], &[])?
+            emit.node("ConstantOfShape", &[Some(dims)], &[("value", Tensor::from_f32(&[1], &[0.0]).into())])?
         }
         _ => return Ok(()),
     };
