@@ -46,11 +46,7 @@ impl Kernel for Dequantize {
             DatumType::I32 => dequantize::<i32>(x, &layout, &scales, &zeros),
             other => bail!("DequantizeLinear of {other:?}"),
         }?;
-        Ok(tvec![if scale.datum_type() == DatumType::F32 {
-            y
-        } else {
-            y.cast_to_dt(scale.datum_type())?.into_owned()
-        }])
+        Ok(tvec![if scale.datum_type() == DatumType::F32 { y } else { y.cast_to_dt(scale.datum_type())?.into_owned() }])
     }
 }
 

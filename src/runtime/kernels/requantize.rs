@@ -72,7 +72,9 @@ fn sums<'t>(acc: &'t Tensor, high: Option<&Tensor>) -> TractResult<Sums<'t>> {
     if let Some(high) = high {
         let (high, acc) = (high.try_as_plain_ram()?, acc.try_as_plain_ram()?);
         let pairs = high.as_slice::<f32>()?.iter().zip(acc.as_slice::<f32>()?);
-        return Ok(Sums::Int(pairs.map(|(&h, &l)| Requantize::SPLIT.wrapping_mul(h as i32).wrapping_add(l as i32)).collect()));
+        return Ok(Sums::Int(
+            pairs.map(|(&h, &l)| Requantize::SPLIT.wrapping_mul(h as i32).wrapping_add(l as i32)).collect(),
+        ));
     }
     let view = acc.try_as_plain_ram()?;
     if acc.datum_type() == DatumType::F64 {
@@ -130,7 +132,12 @@ impl Job {
         Ok(Self { inner, channels, bias: bias.transpose()?, b, a, y_scale: single(Y_SCALE, 1.0)?, zero })
     }
 
-    fn run<T: Datum + Copy>(&self, shape: &[usize], sums: &Sums, finish: impl Fn(f32) -> T + Copy) -> TractResult<Tensor> {
+    fn run<T: Datum + Copy>(
+        &self,
+        shape: &[usize],
+        sums: &Sums,
+        finish: impl Fn(f32) -> T + Copy,
+    ) -> TractResult<Tensor> {
         let mut out = Tensor::zero_dt(T::datum_type(), shape)?;
         let mut view = out.try_as_plain_ram_mut()?;
         let to = view.as_slice_mut::<T>()?;

@@ -128,8 +128,17 @@ pub(super) fn conv_integer(graph: &mut Graph, id: NodeId) -> Result<()> {
 pub(super) fn matmul_integer(graph: &mut Graph, id: NodeId) -> Result<()> {
     let v = slots(graph, id, 4)?;
     let (x, w) = (need(&v, 0)?, need(&v, 1)?);
-    let p =
-        Product { op: "MatMul", attributes: vec![], x, x_zero: v[2], x_axis: -2, w, w_zero: v[3], w_axis: -1, bias: None };
+    let p = Product {
+        op: "MatMul",
+        attributes: vec![],
+        x,
+        x_zero: v[2],
+        x_axis: -2,
+        w,
+        w_zero: v[3],
+        w_axis: -1,
+        bias: None,
+    };
     integer_result(&mut Emit { graph, node: id }, p)
 }
 
@@ -199,7 +208,9 @@ fn plan(graph: &Graph, p: &Product) -> Result<Plan> {
     let (dims, elements) = (w.dims.clone(), w.to_i64().context(|| "weight")?);
     let rank = dims.len() as i64;
     let axis = if p.w_axis < 0 { p.w_axis + rank } else { p.w_axis };
-    let Some(axis) = usize::try_from(axis).ok().filter(|&a| a < dims.len() && dims.len() > 1) else { return Ok(Plan::Wide) };
+    let Some(axis) = usize::try_from(axis).ok().filter(|&a| a < dims.len() && dims.len() > 1) else {
+        return Ok(Plan::Wide);
+    };
     let inner: usize = dims[axis + 1..].iter().product();
     let channels = dims[axis];
     if zero.len() != 1 && zero.len() != channels {

@@ -52,8 +52,10 @@ pub(super) fn through_f32(graph: &mut Graph, id: NodeId) -> Result<()> {
 pub(super) fn reduce(graph: &mut Graph, id: NodeId, op: &str) -> Result<()> {
     let x = graph.input(id, 0);
     let node = graph.node(id);
-    let mut attributes: Vec<(&str, AttributeValue)> =
-        ["axes", "keepdims", "noop_with_empty_axes"].iter().filter_map(|&k| Some((k, node.attribute(k)?.clone()))).collect();
+    let mut attributes: Vec<(&str, AttributeValue)> = ["axes", "keepdims", "noop_with_empty_axes"]
+        .iter()
+        .filter_map(|&k| Some((k, node.attribute(k)?.clone())))
+        .collect();
     if let Some(axes) = graph.input(id, 1) {
         let Some(axes) = graph.value(axes).init.clone() else { return Ok(()) };
         attributes.push(("axes", axes.to_i64()?.into()));
