@@ -20,6 +20,11 @@ pub(super) trait Kernel: Debug + Send + Sync + 'static {
     /// Types of the outputs.
     fn facts(&self, inputs: &[Option<Fact>]) -> TractResult<TVec<Fact>>;
 
+    /// Whether the operator may be computed ahead of a run where its inputs are constant.
+    fn foldable(&self) -> bool {
+        true
+    }
+
     /// The outputs.
     fn eval(&self, inputs: &[Option<&Tensor>]) -> TractResult<TVec<Tensor>>;
 }
@@ -66,7 +71,10 @@ impl Op for Custom {
 }
 
 impl EvalOp for Custom {
-    op_out_of_plan!();
+    fn eval_out_of_plan(&self, inputs: TVec<TValue>) -> TractResult<Option<TVec<TValue>>> {
+        let foldable = self.kernel.foldable();
+        foldable.then(|| EvalOp::eval(self, &EvalContext::out_of_plan(), inputs)).transpose()
+    }
 
     fn eval(&self, _ctx: &EvalContext, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
         let slots = self.by_slot(inputs.iter().map(|v| &**v));

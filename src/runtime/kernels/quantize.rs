@@ -2,7 +2,7 @@
 
 use super::super::custom::{Fact, Kernel};
 use super::super::tensor::datum_type;
-use super::layout::{Layout, Quantized, limit, optional, required, round_even, spread, zero_points};
+use super::layout::{Layout, Quantized, limit, optional, required, round_even, zero_points};
 use crate::ir::DType;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;

@@ -1,23 +1,22 @@
 //! From the IR to what tract runs faithfully.
 
+mod allow;
 mod composite;
 mod emit;
 mod fold;
 mod integer;
+mod repair;
+
+pub use allow::unsupported;
 
 use super::kernels;
 use super::tensor::tract_error;
 use crate::error::{Context, Error, Result};
 use crate::io::model_to_proto;
-use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, TensorData, Type, ValueId};
+use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, Tensor, TensorData, Type, ValueId};
 use prost::Message;
 use std::collections::HashSet;
 use tract_onnx::prelude::{Framework, InferenceModel};
-
-/// Every node that cannot run, one line each; empty where the whole model can.
-pub fn unsupported(_model: &Model) -> Vec<String> {
-    vec![]
-}
 
 /// tract's model with the graph outputs `outputs`, which are values of `model`'s main graph.
 ///
@@ -33,7 +32,8 @@ pub(super) fn lower(model: &Model, outputs: &[ValueId]) -> Result<InferenceModel
     graph.set_outputs(outputs.to_vec());
     graph.eliminate_dead()?;
     prepare(graph, true)?;
-    rewrite(graph)?;
+    let half = repair::has_half(graph);
+    rewrite(graph, half)?;
     let bytes = model_to_proto(&copy)?.encode_to_vec();
     drop(copy);
     let message = tract_onnx::pb::ModelProto::decode(&*bytes)?;
@@ -80,21 +80,21 @@ fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
 }
 
 /// Replaces what tract gets wrong or lacks, in bodies too.
-fn rewrite(graph: &mut Graph) -> Result<()> {
+fn rewrite(graph: &mut Graph, half: bool) -> Result<()> {
     fold::constants(graph)?;
     for id in graph.order()? {
         let label = graph.node(id).label();
         for body in graph.node_mut(id).bodies_mut() {
-            rewrite(body)?;
+            rewrite(body, half)?;
         }
-        rewrite_node(graph, id).context(|| label)?;
+        rewrite_node(graph, id, half).context(|| label)?;
     }
     // Afterwards, so that what the rewriting made constant is seen.
     graph.eliminate_dead()?;
     fold::dequantize(graph)
 }
 
-fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
+fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
     let node = graph.node(id);
     let op_type = node.op.op_type.clone();
     let (standard, microsoft) = (node.op.domain.is_empty(), &*node.op.domain == MICROSOFT);
@@ -107,6 +107,18 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
         "QGemm" if microsoft => return integer::qgemm(graph, id),
+        "ReduceMax" => return repair::reduce(graph, id, kernels::REDUCE_MAX),
+        "ReduceMin" => return repair::reduce(graph, id, kernels::REDUCE_MIN),
+        "ConstantOfShape" if node.tensor("value").is_none() => {
+            // The default is f32; tract's is f64.
+            graph.node_mut(id).set("value", Tensor::from_f32(&[1], &[0.0]).into());
+            return Ok(());
+        }
+        "LSTM" => return repair::lstm(graph, id),
+        "Softplus" => return repair::softplus(graph, id),
+        "Celu" => return repair::celu(graph, id),
+        "Swish" => return repair::swish(graph, id),
+        _ if half && repair::in_f32(&op_type) => return repair::through_f32(graph, id),
         _ if microsoft && composite::knows(&op_type) => return composite::rewrite(graph, id),
         _ => return Ok(()),
     };

@@ -1,0 +1,140 @@
+//! Operators that tract has but gets wrong, rewritten to what is right.
+
+use super::super::kernels::BARRIER;
+use super::emit::Emit;
+use crate::error::Result;
+use crate::ir::{AttributeValue, DType, Graph, NodeId, Tensor, ValueId};
+
+/// Operators that ONNX Runtime computes in f32 where the model has f16, and so do we: tract accumulates in f16.
+const IN_F32: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+
+/// Whether any value of the graph, or of a body, is known to be f16.
+pub(super) fn has_half(graph: &Graph) -> bool {
+    let f16 = Some(DType::F16);
+    let of_value = |v: ValueId| {
+        let value = graph.value(v);
+        value.ty.as_ref().and_then(|t| t.elem()) == f16 || value.init.as_ref().map(|t| t.dtype) == f16
+    };
+    let of_node = |id: NodeId| {
+        let node = graph.node(id);
+        node.int("to") == Some(DType::F16.onnx().into())
+            || node.tensor("value").map(|t| t.dtype) == f16
+            || node.bodies().any(has_half)
+    };
+    graph.values().any(of_value) || graph.nodes().any(of_node)
+}
+
+/// Whether [`through_f32`] is for this operator.
+pub(super) fn in_f32(op_type: &str) -> bool {
+    IN_F32.contains(&op_type)
+}
+
+/// Computes the node in f32 between casts, which do nothing where the values are f32 already.
+pub(super) fn through_f32(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let known = |v: &ValueId| graph.ty(*v).and_then(|t| t.elem());
+    let inputs = graph.node_inputs(id);
+    if inputs.iter().flatten().filter_map(known).any(|t| t != DType::F16) {
+        return Ok(());
+    }
+    let (op, attributes) = (graph.node(id).op.op_type.clone(), graph.node(id).attributes.clone());
+    let attributes: Vec<(&str, AttributeValue)> = attributes.iter().map(|a| (&*a.name, a.value.clone())).collect();
+    let mut emit = Emit { graph, node: id };
+    let to = [("to", AttributeValue::Int(DType::F32.onnx().into()))];
+    let mut wide = vec![];
+    for v in &inputs {
+        wide.push(v.map(|v| emit.node("Cast", &[Some(v)], &to)).transpose()?);
+    }
+    let result = emit.node(&op, &wide, &attributes)?;
+    emit.become_op("CastLike", &[Some(result), inputs.first().copied().flatten()], &[])
+}
+
+/// ReduceMax and ReduceMin over axes that are known: ours. The others stay tract's.
+pub(super) fn reduce(graph: &mut Graph, id: NodeId, op: &str) -> Result<()> {
+    let x = graph.input(id, 0);
+    let node = graph.node(id);
+    let mut attributes: Vec<(&str, AttributeValue)> = ["axes", "keepdims", "noop_with_empty_axes"]
+        .iter()
+        .filter_map(|&k| Some((k, node.attribute(k)?.clone())))
+        .collect();
+    if let Some(axes) = graph.input(id, 1) {
+        let Some(axes) = graph.value(axes).init.clone() else { return Ok(()) };
+        attributes.push(("axes", axes.to_i64()?.into()));
+    }
+    Emit { graph, node: id }.become_op(op, &[x], &attributes)
+}
+
+/// Swish as `x * Sigmoid(alpha * x)`: tract ignores alpha.
+pub(super) fn swish(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let x = graph.input(id, 0);
+    let alpha = graph.node(id).float("alpha").unwrap_or(1.0);
+    let mut emit = Emit { graph, node: id };
+    let alpha = emit.constant("alpha", Tensor::from_f32(&[], &[alpha]))?;
+    let alpha = emit.node("CastLike", &[Some(alpha), x], &[])?;
+    let scaled = emit.node("Mul", &[x, Some(alpha)], &[])?;
+    let gate = emit.node("Sigmoid", &[Some(scaled)], &[])?;
+    emit.become_op("Mul", &[x, Some(gate)], &[])
+}
+
+/// Celu as `max(0, x) + alpha * min(0, exp(x / alpha) - 1)`: tract leaves the outer alpha out.
+pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let x = graph.input(id, 0);
+    let alpha = graph.node(id).float("alpha").unwrap_or(1.0);
+    let mut emit = Emit { graph, node: id };
+    let mut number = |emit: &mut Emit, value: f32| -> Result<Option<ValueId>> {
+        let number = emit.constant("number", Tensor::from_f32(&[], &[value]))?;
+        Ok(Some(emit.node("CastLike", &[Some(number), x], &[])?))
+    };
+    let (alpha, one, zero) = (number(&mut emit, alpha)?, number(&mut emit, 1.0)?, number(&mut emit, 0.0)?);
+    let scaled = emit.node("Div", &[x, alpha], &[])?;
+    let exp = emit.node("Exp", &[Some(scaled)], &[])?;
+    let below = emit.node("Sub", &[Some(exp), one], &[])?;
+    let below = emit.node("Min", &[Some(below), zero], &[])?;
+    let below = emit.node("Mul", &[Some(below), alpha], &[])?;
+    let above = emit.node("Max", &[x, zero], &[])?;
+    emit.become_op("Add", &[Some(above), Some(below)], &[])
+}
+
+/// Softplus as `max(0, x) + log(1 + exp(-|x|))`: tract's overflows from 89 on.
+pub(super) fn softplus(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let x = graph.input(id, 0);
+    let mut emit = Emit { graph, node: id };
+    let one = emit.constant("one", Tensor::from_f32(&[], &[1.0]))?;
+    let one = emit.node("CastLike", &[Some(one), x], &[])?;
+    let size = emit.node("Abs", &[x], &[])?;
+    let below = emit.node("Neg", &[Some(size)], &[])?;
+    let exp = emit.node("Exp", &[Some(below)], &[])?;
+    let sum = emit.node("Add", &[Some(exp), Some(one)], &[])?;
+    let log = emit.node("Log", &[Some(sum)], &[])?;
+    let above = emit.node("Relu", &[x], &[])?;
+    emit.become_op("Add", &[Some(above), Some(log)], &[])
+}
+
+/// Gives an LSTM initial states of its own: tract merges the two where both are zero, and then cannot run.
+pub(super) fn lstm(graph: &mut Graph, id: NodeId) -> Result<()> {
+    const INITIAL_H: usize = 5;
+    const INITIAL_C: usize = 6;
+    let inputs = graph.node_inputs(id);
+    let (x, r) = (inputs.first().copied().flatten(), inputs.get(2).copied().flatten());
+    let shape = r.and_then(|r| graph.value(r).init.as_ref()).map(|t| t.dims.clone());
+    let at = |k: usize| inputs.get(k).copied().flatten();
+    let (h, c) = (at(INITIAL_H), at(INITIAL_C));
+    let batch_axis = if graph.node(id).int("layout").unwrap_or(0) == 0 { 1 } else { 0 };
+    let mut emit = Emit { graph, node: id };
+    let c = match (c, shape.as_deref()) {
+        (Some(c), _) => c,
+        (None, Some(&[directions, _, hidden])) if batch_axis == 1 => {
+            let number = |emit: &mut Emit, n: usize| emit.constant("size", Tensor::from_i64(&[1], &[n as i64]));
+            let (directions, hidden) = (number(&mut emit, directions)?, number(&mut emit, hidden)?);
+            let dims = emit.node("Shape", &[x], &[])?;
+            let one = emit.constant("axis", Tensor::from_i64(&[1], &[1]))?;
+            let batch = emit.node("Gather", &[Some(dims), Some(one)], &[("axis", 0.into())])?;
+            let dims = emit.node("Concat", &[Some(directions), Some(batch), Some(hidden)], &[("axis", 0.into())])?;
+            emit.node("ConstantOfShape", &[Some(dims)], &[("value", Tensor::from_f32(&[1], &[0.0]).into())])?
+        }
+        _ => return Ok(()),
+    };
+    let apart = emit.node(BARRIER, &[Some(c)], &[])?;
+    emit.graph.set_input(id, INITIAL_H, h);
+    emit.graph.set_input(id, INITIAL_C, Some(apart));
+    Ok(())
+}
