@@ -1,3 +1,5 @@
+#![allow(clippy::print_stderr)] // a skipped test says why
+
 use super::*;
 use crate::io::{model_from_proto, write_npz};
 use crate::ir::{DType, Dim, Model, TensorType, Type};

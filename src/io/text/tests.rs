@@ -1,3 +1,5 @@
+#![allow(clippy::print_stderr)] // a skipped test says why
+
 use super::parse::model_proto;
 use super::*;
 use crate::io::{decode_model, model_to_proto};
