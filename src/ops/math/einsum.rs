@@ -9,8 +9,14 @@ use std::collections::BTreeMap;
 /// Sums of products after Einstein's convention.
 pub struct Einsum;
 
-/// Size per letter, and the letters of the output; `None` where a rank is unknown or the equation has an ellipsis.
-fn read(cx: &InferContext) -> Result<Option<(BTreeMap<char, Dim>, Vec<char>)>> {
+/// What an equation says about the inputs.
+struct Equation {
+    sizes: BTreeMap<char, Dim>,
+    output: Vec<char>,
+}
+
+/// `None` where a rank is unknown or the equation has an ellipsis.
+fn read(cx: &InferContext) -> Result<Option<Equation>> {
     let equation: String = string(cx, "equation", "")?.chars().filter(|c| !c.is_whitespace()).collect();
     if equation.is_empty() {
         return Err(Error::invalid("attribute \"equation\" is missing"));
@@ -41,7 +47,8 @@ fn read(cx: &InferContext) -> Result<Option<(BTreeMap<char, Dim>, Vec<char>)>> {
     }
     // Without an arrow: the letters used once, in alphabetical order.
     let implied = || uses.iter().filter(|(_, n)| **n == 1).map(|(c, _)| *c).collect();
-    Ok(Some((sizes, right.map_or_else(implied, |r| r.chars().collect()))))
+    let output = right.map_or_else(implied, |r| r.chars().collect());
+    Ok(Some(Equation { sizes, output }))
 }
 
 impl OpSpec for Einsum {
@@ -50,7 +57,7 @@ impl OpSpec for Einsum {
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
-        let Some((sizes, letters)) = read(cx)? else { return output(cx.elem(0), None) };
+        let Some(Equation { sizes, output: letters }) = read(cx)? else { return output(cx.elem(0), None) };
         let size = |c: &char| {
             let unknown = || Error::invalid(format!("the output names the axis '{c}', which no input has"));
             sizes.get(c).cloned().ok_or_else(unknown)
@@ -59,8 +66,7 @@ impl OpSpec for Einsum {
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
-        let (sizes, _) = read(cx).ok()??;
-        let all: Vec<Dim> = sizes.into_values().collect();
+        let all: Vec<Dim> = read(cx).ok()??.sizes.into_values().collect();
         Some(count(&all).saturating_mul((cx.inputs.len() as u64).saturating_sub(1)))
     }
 }
