@@ -77,3 +77,36 @@ fn add_tensor(t: &Tensor, cost: &mut Cost) {
     let bytes = cost.bytes.entry(t.dtype).or_default();
     *bytes = bytes.saturating_add(t.stored_bytes() as u64);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::{shapes::infer_types, testing::Builder};
+    use super::*;
+
+    #[test]
+    fn counts_a_grouped_convolution() {
+        let w = Tensor::from_f32(&[8, 2, 3, 3], &[0.0; 144]);
+        let b = Builder::default().input("x", &["batch", "4", "10", "10"]).constant("w", w);
+        let b = b.node("Conv", &["x", "w"], &["c"], &[("group", 2.into()), ("strides", vec![2, 2].into())]);
+        let mut model = b.node("Relu", &["c"], &["y"], &[]).model(13, &["y"]);
+        infer_types(&mut model).unwrap();
+        let cost = cost(&model);
+        assert_eq!(cost.macs, 8 * 4 * 4 * 2 * 9);
+        assert_eq!((cost.params, cost.total_bytes()), (144, 576));
+        assert!(cost.uncounted.is_empty());
+        assert_eq!(cost.ops.into_iter().collect::<Vec<_>>(), [("Conv".into(), 1), ("Relu".into(), 1)]);
+    }
+
+    #[test]
+    fn counts_recurrent_layers_and_names_what_it_cannot_count() {
+        let b = Builder::default().input("x", &["5", "1", "3"]);
+        let b = b.constant("w", Tensor::from_f32(&[1, 21, 3], &[0.0; 63]));
+        let b = b.constant("r", Tensor::from_f32(&[1, 21, 7], &[0.0; 147]));
+        let b = b.node("GRU", &["x", "w", "r"], &["y"], &[]).node("Mystery", &["y"], &["z"], &[]);
+        let mut model = b.model(14, &["z"]);
+        infer_types(&mut model).unwrap();
+        let cost = cost(&model);
+        assert_eq!(cost.macs, 5 * 3 * 7 * (7 + 3));
+        assert_eq!(cost.uncounted.len(), 1);
+    }
+}

@@ -3,3 +3,6 @@
 pub mod cost;
 pub mod opset;
 pub mod shapes;
+
+#[cfg(test)]
+mod testing;

@@ -146,3 +146,126 @@ fn unspecified(from: i64, to: i64, op_type: &str) -> Upgrade {
         },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Builder, type_of};
+    use super::*;
+    use crate::ir::AttributeValue;
+
+    fn upgraded(b: Builder, from: i64, to: i64) -> Result<Model> {
+        let mut model = b.model(from, &["y"]);
+        require(&mut model, to)?;
+        model.verify()?;
+        infer_types(&mut model)?;
+        assert_eq!(model.default_opset(), to);
+        Ok(model)
+    }
+
+    fn producer<'a>(model: &'a Model, name: &str) -> (NodeId, &'a Node) {
+        let (id, _) = model.graph.producer(model.graph.find(name).unwrap()).unwrap();
+        (id, model.graph.node(id))
+    }
+
+    #[test]
+    fn attributes_become_constant_inputs() {
+        let axes = |v: Vec<i64>| ("axes", AttributeValue::Ints(v));
+        let b = Builder::default().input("x", &["n", "1", "6"]);
+        let b = b.node("Squeeze", &["x"], &["a"], &[axes(vec![1])]);
+        let b = b.node("Slice", &["a"], &["b"], &[axes(vec![1]), ("starts", vec![1].into()), ("ends", vec![5].into())]);
+        let b = b.node("Clip", &["b"], &["c"], &[("max", 6.0.into())]);
+        let b = b.node("ReduceMean", &["c"], &["d"], &[axes(vec![1])]);
+        let b = b.node("Dropout", &["d"], &["e", "mask"], &[("ratio", 0.25.into())]);
+        let b = b.node("Unsqueeze", &["e"], &["f"], &[axes(vec![0])]);
+        let b = b.node("Split", &["b"], &["y", "z"], &[("axis", 1.into())]);
+        let mut model = b.model(9, &["y", "f"]);
+        require(&mut model, 21).unwrap();
+        model.verify().unwrap();
+        infer_types(&mut model).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[n, 2]");
+        assert_eq!(type_of(&model, "f"), "float[1, n, 1]");
+        assert_eq!(type_of(&model, "mask"), "bool[n, 1]");
+        let input = |name, slot| {
+            let v = model.graph.input(producer(&model, name).0, slot).unwrap();
+            model.graph.constant(v).unwrap().clone()
+        };
+        assert_eq!(input("c", 2), Tensor::from_f32(&[], &[6.0]));
+        assert!(model.graph.input(producer(&model, "c").0, 1).is_none());
+        assert_eq!(input("d", 1), Tensor::from_i64(&[1], &[1]));
+        assert_eq!(input("e", 1), Tensor::from_f32(&[], &[0.25]));
+        assert_eq!(producer(&model, "y").1.int("num_outputs"), Some(2));
+        assert!(model.graph.nodes().all(|id| model.graph.node(id).attribute("axes").is_none()));
+        assert_eq!(model.ir_version(), 10);
+    }
+
+    #[test]
+    fn softmax_over_several_axes_is_refused() {
+        let softmax = |dims: &[&str], axis: i64| {
+            Builder::default().input("x", dims).node("Softmax", &["x"], &["y"], &[("axis", axis.into())])
+        };
+        let e = upgraded(softmax(&["1", "4", "5"], 1), 9, 13).unwrap_err().to_string();
+        assert!(e.contains("node \"n0\" (Softmax): before operator set 13 it normalizes over several axes"), "{e}");
+        let one = upgraded(softmax(&["n", "4", "1", "1"], 1), 9, 13).unwrap();
+        assert_eq!(producer(&one, "y").1.int("axis"), Some(1));
+        let last = upgraded(softmax(&["n", "4", "5"], -1), 9, 13).unwrap();
+        assert_eq!(producer(&last, "y").1.int("axis"), Some(2));
+    }
+
+    #[test]
+    fn every_refusal_is_listed_and_nothing_changes() {
+        let b = Builder::default().input("x", &["1", "4"]);
+        let b = b.node("Mystery", &["x"], &["a"], &[]).node("ReduceMax", &["a"], &["b"], &[("axes", vec![0].into())]);
+        let b = b.node("DFT", &["b"], &["y"], &[]);
+        let mut model = b.model(17, &["y"]);
+        let e = require(&mut model, 21).unwrap_err().to_string();
+        assert!(e.contains("operator set 17 cannot be upgraded to 21"), "{e}");
+        assert!(e.contains("(Mystery): nothing is known") && e.contains("(DFT): operator set 20 redefined it"), "{e}");
+        assert_eq!(model.default_opset(), 17);
+        assert!(producer(&model, "b").1.attribute("axes").is_some());
+        assert!(require(&mut model, 9).is_ok() && require(&mut model, 1000).is_err());
+    }
+
+    #[test]
+    fn bodies_are_upgraded_with_names_of_their_own() {
+        let body = |name: &str| {
+            let b = Builder::default().node("Squeeze", &["x"], &[name], &[("axes", vec![0].into())]);
+            Box::new(b.outputs(&[name]))
+        };
+        let branches =
+            [("then_branch", AttributeValue::Graph(body("t"))), ("else_branch", AttributeValue::Graph(body("e")))];
+        let b = Builder::default().input("x", &["1", "4"]).input("c", &[]).input("t_in1", &[]);
+        let model = upgraded(b.node("If", &["c"], &["y"], &branches), 11, 13).unwrap();
+        for body in producer(&model, "y").1.bodies() {
+            let id = body.nodes().next().unwrap();
+            let axes = body.input(id, 1).unwrap();
+            assert_eq!(body.constant(axes), Some(&Tensor::from_i64(&[1], &[0])));
+            assert_ne!(body.name(axes), "t_in1");
+        }
+    }
+
+    #[test]
+    fn listed_initializers_of_old_files_stay_constant() {
+        let mut b = Builder::default().input("x", &["2", "6"]).constant("to", Tensor::from_i64(&[2], &[3, 4]));
+        let inputs = b.graph.inputs().iter().copied().chain(b.graph.find("to")).collect();
+        b.graph.set_inputs(inputs);
+        let mut model = b.node("Reshape", &["x", "to"], &["y"], &[]).model(8, &["y"]);
+        model.shell.ir_version = Some(3);
+        require(&mut model, 13).unwrap();
+        assert!(model.graph.constant(model.graph.find("to").unwrap()).is_some());
+        assert_eq!(model.graph.inputs().len(), 1);
+        infer_types(&mut model).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[3, 4]");
+    }
+
+    #[test]
+    fn upsample_becomes_resize() {
+        let scales = Tensor::from_f32(&[4], &[1.0, 1.0, 2.0, 3.0]);
+        let b = Builder::default().input("x", &["1", "1", "4", "4"]).constant("s", scales);
+        let b = b.node("Upsample", &["x", "s"], &["y"], &[("mode", "nearest".into())]);
+        let model = upgraded(b, 9, 13).unwrap();
+        let (_, node) = producer(&model, "y");
+        assert!(node.op.is("Resize"));
+        assert_eq!(node.string("coordinate_transformation_mode"), Some("asymmetric"));
+        assert_eq!(type_of(&model, "y"), "float[1, 1, 8, 12]");
+    }
+}

@@ -150,3 +150,142 @@ fn merge(declared: Option<&Type>, inferred: Option<&Type>) -> Result<Option<Type
     };
     Ok(Some(Type::Tensor(TensorType { elem: a.elem, shape })))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{Builder, type_of};
+    use super::*;
+    use crate::ir::DType;
+    use crate::ops::spec::{ComputeRole, QuantRole};
+
+    fn i64s(v: &[i64]) -> Tensor {
+        Tensor::from_i64(&[v.len()], v)
+    }
+
+    fn f32s(dims: &[usize]) -> Tensor {
+        Tensor::from_f32(dims, &vec![0.5; dims.iter().product()])
+    }
+
+    #[test]
+    fn shape_arithmetic_keeps_symbols() {
+        let b = Builder::default().input("x", &["batch", "3", "4"]);
+        let b =
+            b.constant("zero", Tensor::from_i64(&[], &[0])).constant("axis", i64s(&[0])).constant("rest", i64s(&[-1]));
+        let b = b.node("Shape", &["x"], &["s"], &[]).node("Gather", &["s", "zero"], &["n"], &[]);
+        let b = b.node("Unsqueeze", &["n", "axis"], &["n1"], &[]);
+        let b = b.node("Concat", &["n1", "rest"], &["to"], &[("axis", 0.into())]).node(
+            "Reshape",
+            &["x", "to"],
+            &["y"],
+            &[],
+        );
+        let mut model = b.model(13, &["y"]);
+        infer_types(&mut model).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[batch, 12]");
+        assert_eq!(type_of(&model, "n"), "int64[]");
+    }
+
+    #[test]
+    fn an_overridable_default_is_no_constant() {
+        let b = || {
+            let mut b = Builder::default().input("x", &["2", "6"]).constant("to", i64s(&[3, 4]));
+            let to = b.graph.find("to").unwrap();
+            let inputs = b.graph.inputs().iter().copied().chain([to]).collect();
+            b.graph.set_inputs(inputs);
+            b.node("Reshape", &["x", "to"], &["y"], &[]).model(13, &["y"])
+        };
+        let mut model = b();
+        infer_types(&mut model).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[?, ?]");
+        let mut model = b();
+        model.shell.ir_version = Some(3);
+        infer_types(&mut model).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[3, 4]");
+    }
+
+    #[test]
+    fn errors_name_node_and_value() {
+        let b = Builder::default().input("x", &["2", "6"]).constant("to", i64s(&[5, -1]));
+        let mut model = b.node("Reshape", &["x", "to"], &["y"], &[]).model(13, &["y"]);
+        let e = infer_types(&mut model).unwrap_err().to_string();
+        assert!(e.starts_with("node \"n0\" (Reshape): invalid model: 12 elements"), "{e}");
+        let mut model = Builder::default().input("x", &["2", "6"]).node("Relu", &["x"], &["y"], &[]).model(13, &["y"]);
+        let y = model.graph.find("y").unwrap();
+        model.graph.value_mut(y).ty = Some(Type::tensor(DType::F32, &[2, 7]));
+        let e = infer_types(&mut model).unwrap_err().to_string();
+        assert!(e.starts_with("node \"n0\" (Relu): output \"y\":"), "{e}");
+        assert!(e.contains("declared float[2, 7], but the node makes float[2, 6]"), "{e}");
+    }
+
+    #[test]
+    fn declared_symbols_are_refined() {
+        let b = Builder::default().input("x", &["n", "6"]);
+        let mut model = b.node("Relu", &["x"], &["y"], &[]).model(13, &["y"]);
+        let y = model.graph.find("y").unwrap();
+        let declared = vec![Dim::Unknown, Dim::Sym("features".into())];
+        model.graph.value_mut(y).ty = Some(Type::Tensor(TensorType { elem: DType::F32, shape: Some(declared) }));
+        infer_types(&mut model).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[n, 6]");
+    }
+
+    /// Role of the last node added to `b`, whose output is `y`.
+    fn role(b: Builder, opset: i64) -> QuantRole {
+        let mut model = b.model(opset, &["y"]);
+        infer_types(&mut model).unwrap();
+        let (id, _) = model.graph.producer(model.graph.find("y").unwrap()).unwrap();
+        let cx = node_context(&model, &model.graph, id);
+        crate::ops::spec(&model.graph.node(id).op).unwrap().quant(&cx)
+    }
+
+    #[test]
+    fn linear_layers_have_a_compute_role_where_their_attributes_allow() {
+        let gemm = |attributes: &[(&str, AttributeValue)]| {
+            let b = Builder::default().input("x", &["4", "4"]).constant("w", f32s(&[4, 4]));
+            role(b.node("Gemm", &["x", "w"], &["y"], attributes), 13)
+        };
+        let compute =
+            |weight_axis| QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis });
+        assert_eq!(gemm(&[]), compute(1));
+        assert_eq!(gemm(&[("transB", 1.into())]), compute(0));
+        assert_eq!(gemm(&[("transA", 1.into())]), QuantRole::Opaque);
+        assert_eq!(gemm(&[("alpha", 2.0.into())]), QuantRole::Opaque);
+        assert_eq!(gemm(&[("beta", 0.5.into())]), QuantRole::Opaque);
+        let matmul = |w: &[usize]| {
+            let b = Builder::default().input("x", &["2", "3", "4"]).constant("w", f32s(w));
+            role(b.node("MatMul", &["x", "w"], &["y"], &[]), 13)
+        };
+        let plain = ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 };
+        assert_eq!(matmul(&[4, 5]), QuantRole::Compute(plain));
+        assert_eq!(matmul(&[2, 4, 5]), QuantRole::Opaque);
+    }
+
+    #[test]
+    fn clip_bounds_come_from_attributes_or_constants() {
+        let x = || Builder::default().input("x", &["4"]);
+        let old = x().node("Clip", &["x"], &["y"], &[("min", 0.0.into()), ("max", 6.0.into())]);
+        assert_eq!(role(old, 10), QuantRole::Activation { low: Some(0.0), high: Some(6.0) });
+        let six = Tensor::from_f32(&[], &[6.0]);
+        let new = x().constant("six", six).node("Clip", &["x", "", "six"], &["y"], &[]);
+        assert_eq!(role(new, 13), QuantRole::Activation { low: None, high: Some(6.0) });
+        let dynamic = x().input("low", &[]).node("Clip", &["x", "low"], &["y"], &[]);
+        assert_eq!(role(dynamic, 13), QuantRole::Opaque);
+    }
+
+    #[test]
+    fn a_constant_is_seen_through_constant_and_identity_nodes() {
+        let value = AttributeValue::Tensor(Tensor::from_f32(&[], &[6.0]));
+        let b = Builder::default().input("x", &["4"]).node("Constant", &[], &["c"], &[("value", value)]);
+        let b = b.node("Identity", &["c"], &["six"], &[]).node("Clip", &["x", "", "six"], &["y"], &[]);
+        assert_eq!(role(b, 13), QuantRole::Activation { low: None, high: Some(6.0) });
+    }
+
+    #[test]
+    fn max_pool_with_positions_is_opaque() {
+        let pool = |outputs: &[&str]| {
+            let b = Builder::default().input("x", &["1", "2", "8", "8"]);
+            role(b.node("MaxPool", &["x"], outputs, &[("kernel_shape", vec![2, 2].into())]), 13)
+        };
+        assert_eq!(pool(&["y"]), QuantRole::PassThrough { input: 0 });
+        assert_eq!(pool(&["y", "at"]), QuantRole::Opaque);
+    }
+}

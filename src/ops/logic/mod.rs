@@ -1,4 +1,5 @@
 //! Comparisons and selection.
 
 pub mod compare;
+pub mod predicate;
 pub mod select;

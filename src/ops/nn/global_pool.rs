@@ -23,7 +23,7 @@ impl OpSpec for GlobalPool {
     fn quant(&self, cx: &InferContext) -> QuantRole {
         match &*cx.node.op.op_type {
             "GlobalAveragePool" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0] },
-            "GlobalMaxPool" if is_f32(cx, 0) => QuantRole::PassThrough { input: 0 },
+            // GlobalMaxPool would pass the scale through, but unlike MaxPool it takes no integers.
             _ => QuantRole::Opaque,
         }
     }

@@ -58,29 +58,41 @@ impl OpSpec for Slice {
     }
 }
 
-fn cuts(cx: &InferContext, rank: usize) -> Result<Option<Vec<Cut>>> {
-    let (starts, ends, axes, steps): (Vec<Dim>, Vec<Dim>, Option<Vec<i64>>, Option<Vec<Dim>>);
-    if cx.opset < 10 {
-        let dims = |name| -> Result<Vec<Dim>> {
-            let missing = || Error::invalid(format!("attribute \"{name}\" is missing"));
-            Ok(ints(cx, name)?.ok_or_else(missing)?.iter().copied().map(Dim::Known).collect())
-        };
-        (starts, ends, steps) = (dims("starts")?, dims("ends")?, None);
-        axes = ints(cx, "axes")?.map(<[i64]>::to_vec);
-    } else {
-        axes = known_vector(cx, 3);
-        if cx.present(3) && axes.is_none() {
-            return Ok(None);
-        }
-        let len = [1, 2, 3, 4].into_iter().find_map(|k| match cx.shape(k) {
-            Some([n]) => n.known(),
-            _ => vector(cx, k).map(|v| v.len()),
-        });
-        let Some(len) = len.filter(|&n| n <= rank) else { return Ok(None) };
-        let or_unknown = |k| vector(cx, k).unwrap_or_else(|| vec![Dim::Unknown; len]);
-        (starts, ends) = (or_unknown(1), or_unknown(2));
-        steps = cx.present(4).then(|| or_unknown(4));
+/// The lists of a node, as long as each other.
+struct Bounds {
+    starts: Vec<Dim>,
+    ends: Vec<Dim>,
+    axes: Option<Vec<i64>>,
+    steps: Option<Vec<Dim>>,
+}
+
+fn from_attributes(cx: &InferContext) -> Result<Bounds> {
+    let dims = |name| -> Result<Vec<Dim>> {
+        let missing = || Error::invalid(format!("attribute \"{name}\" is missing"));
+        Ok(ints(cx, name)?.ok_or_else(missing)?.iter().copied().map(Dim::Known).collect())
+    };
+    let axes = ints(cx, "axes")?.map(<[i64]>::to_vec);
+    Ok(Bounds { starts: dims("starts")?, ends: dims("ends")?, axes, steps: None })
+}
+
+/// `None` where it is not known which axes are sliced.
+fn from_inputs(cx: &InferContext, rank: usize) -> Option<Bounds> {
+    let axes = known_vector(cx, 3);
+    if cx.present(3) && axes.is_none() {
+        return None;
     }
+    let len = [1, 2, 3, 4].into_iter().find_map(|k| match cx.shape(k) {
+        Some([n]) => n.known(),
+        _ => vector(cx, k).map(|v| v.len()),
+    });
+    let len = len.filter(|&n| n <= rank)?;
+    let or_unknown = |k| vector(cx, k).unwrap_or_else(|| vec![Dim::Unknown; len]);
+    Some(Bounds { starts: or_unknown(1), ends: or_unknown(2), axes, steps: cx.present(4).then(|| or_unknown(4)) })
+}
+
+fn cuts(cx: &InferContext, rank: usize) -> Result<Option<Vec<Cut>>> {
+    let bounds = if cx.opset < 10 { Some(from_attributes(cx)?) } else { from_inputs(cx, rank) };
+    let Some(Bounds { starts, ends, axes, steps }) = bounds else { return Ok(None) };
     let n = starts.len();
     let axes = axes.unwrap_or_else(|| (0..n as i64).collect());
     if ends.len() != n || axes.len() != n || steps.as_ref().is_some_and(|s| s.len() != n) {

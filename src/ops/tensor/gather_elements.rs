@@ -1,0 +1,24 @@
+//! GatherElements.
+
+use crate::error::{Error, Result};
+use crate::ir::Dim;
+use crate::ops::rules::output;
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+
+/// Picks one element per index.
+pub struct GatherElements;
+
+impl OpSpec for GatherElements {
+    fn keys(&self) -> &'static [OpKey] {
+        &const { [onnx("GatherElements")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        if let (Some(a), Some(b)) = (cx.shape(0), cx.shape(1))
+            && a.len() != b.len()
+        {
+            return Err(Error::invalid(format!("data of rank {} but indices of rank {}", a.len(), b.len())));
+        }
+        output(cx.elem(0), cx.shape(1).map(<[Dim]>::to_vec))
+    }
+}

@@ -1,0 +1,40 @@
+//! Operators that change some elements, or accumulate along an axis, and keep the first input's type: scatters, running
+//! sums and products, triangles, reversed sequences.
+
+use crate::error::Result;
+use crate::ir::OpId;
+use crate::ops::rules::same_as;
+use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+
+/// Output 0 has the type of input 0.
+pub struct InPlace;
+
+impl OpSpec for InPlace {
+    fn keys(&self) -> &'static [OpKey] {
+        &const {
+            [
+                onnx("Scatter"),
+                onnx("ScatterElements"),
+                onnx("ScatterND"),
+                onnx("CumSum"),
+                onnx("CumProd"),
+                onnx("Trilu"),
+                onnx("ReverseSequence"),
+            ]
+        }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        same_as(cx, 0)
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        // Operator set 11 renamed it, and allows negative indices too.
+        if cx.opset >= 11 || to < 11 || &*cx.node.op.op_type != "Scatter" {
+            return Upgrade::Same;
+        }
+        let mut node = cx.node.clone();
+        node.op = OpId::onnx("ScatterElements");
+        Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
+    }
+}
