@@ -6,6 +6,7 @@
 mod collector;
 mod entropy;
 mod histogram;
+mod means;
 mod mse;
 mod params;
 mod range;
@@ -13,6 +14,7 @@ mod table;
 
 pub use collector::Collector;
 pub use histogram::{NonFinite, Statistics};
+pub use means::ChannelMeans;
 pub use params::{QuantParams, RangeSpec};
 pub use range::{Method, range};
 pub use table::{CalibrationTable, TABLE_VERSION};

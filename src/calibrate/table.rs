@@ -25,13 +25,23 @@ pub struct CalibrationTable {
     pub random: bool,
     /// Statistics by value name.
     pub values: BTreeMap<String, Statistics>,
+    /// Mean of each channel of the inputs of linear layers, by value name.
+    pub channel_means: BTreeMap<String, Vec<f32>>,
 }
 
 impl CalibrationTable {
     /// An empty table for a model.
     pub fn new(graph: impl Into<String>, model_hash: impl Into<String>, samples: u64, random: bool) -> Self {
         let (graph, model_hash) = (graph.into(), model_hash.into());
-        Self { version: TABLE_VERSION, graph, model_hash, samples, random, values: BTreeMap::new() }
+        Self {
+            version: TABLE_VERSION,
+            graph,
+            model_hash,
+            samples,
+            random,
+            values: BTreeMap::new(),
+            channel_means: BTreeMap::new(),
+        }
     }
 
     /// The range of a value, `None` where it was not observed. See [`range`].

@@ -59,6 +59,9 @@ pub struct Quantize {
     /// Zero point of weights wherever their range puts it (needs --per-tensor).
     #[arg(long)]
     asymmetric_weights: bool,
+    /// Leave biases as they are, instead of letting them take up what rounding the weights shifts mean outputs by.
+    #[arg(long)]
+    no_bias_correction: bool,
     /// Quantize only nodes that match: a name, a glob over names, or an operator type. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
@@ -185,6 +188,7 @@ impl Quantize {
             per_channel: !self.per_tensor,
             symmetric_activations: self.symmetric_activations,
             symmetric_weights: !self.asymmetric_weights,
+            bias_correction: !self.no_bias_correction,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
         };

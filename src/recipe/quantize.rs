@@ -11,7 +11,7 @@ use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, SplitGemmBias, WritePlan};
 use crate::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
-use crate::runtime;
+use crate::runtime::{self, Wanted};
 
 /// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
 const OPSET: i64 = 13;
@@ -62,14 +62,18 @@ pub fn quantize(
     let hash = fingerprint(model);
     let mut passes = prepare(model, &step.options, cx, check)?;
     let mut plan = Plan::draft(model, &step.options)?;
-    let names: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
+    let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
+    let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
     let prepared = model.clone();
     let method = step.method.0;
-    let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: names.len() };
-    if names.is_empty() {
+    let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: ranges.len() };
+    if ranges.is_empty() {
         return Ok(Quantized { passes, plan, prepared, calibration });
     }
-    let table = table(model, step, names, &hash, progress)?;
+    let table = table(model, step, &Wanted { ranges, means }, &hash, progress)?;
+    for (name, mean) in &table.channel_means {
+        plan.set_input_mean(&model.graph, name, mean.clone());
+    }
     (calibration.samples, calibration.random) = (table.samples, table.random);
     let spec = range_spec(&step.options)?;
     let eight = step.options.activations;
@@ -134,11 +138,11 @@ fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
     RangeSpec::new(8, options.activations == Eight::S8, options.symmetric_activations)
 }
 
-/// The statistics of `names`: from the table of the recipe where it exists, else from data (and saved there).
+/// What is wanted: from the table of the recipe where it exists, else from data (and saved there).
 fn table(
     model: &Model,
     step: &QuantizeStep,
-    names: Vec<String>,
+    wanted: &Wanted,
     hash: &str,
     progress: &dyn Progress,
 ) -> Result<CalibrationTable> {
@@ -162,11 +166,13 @@ fn table(
     };
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
-    let collector = runtime::collect(model, &names, &data, batch, &|| progress.tick())?;
+    let collected = runtime::collect(model, wanted, &data, batch, &|| progress.tick())?;
     progress.finish();
     let graph = model.graph.shell.name.clone().unwrap_or_default();
     let mut table = CalibrationTable::new(graph, hash, data.len() as u64, data.is_random());
-    table.values = collector.into_statistics().collect();
+    table.values = collected.statistics.into_statistics().collect();
+    let means = wanted.means.iter().zip(&collected.means);
+    table.channel_means = means.filter_map(|((name, _), m)| Some((name.clone(), m.finish()?))).collect();
     if let Some(path) = &step.calibration_table {
         io::write_atomically(path, table.to_json()?.as_bytes())?;
     }

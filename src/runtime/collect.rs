@@ -1,15 +1,31 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
-use super::{Runner, RunnerOptions};
-use crate::calibrate::Collector;
+use super::{RunOutput, Runner, RunnerOptions};
+use crate::calibrate::{ChannelMeans, Collector};
 use crate::error::{Context, Result};
 use crate::io::Dataset;
 use crate::ir::Model;
 use rayon::prelude::*;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Statistics of the values `names` over all of `data`, batches of `batch` samples in parallel. The result does not
-/// depend on the number of threads, and memory does not grow with the number of samples.
+/// What to collect.
+pub struct Wanted {
+    /// Values whose statistics make ranges.
+    pub ranges: Vec<String>,
+    /// Values whose channel means are wanted, and the axis of the channels (from the end where negative).
+    pub means: Vec<(String, i64)>,
+}
+
+/// What was collected.
+pub struct Collected {
+    /// Statistics of [`Wanted::ranges`].
+    pub statistics: Collector,
+    /// Channel means of [`Wanted::means`], in that order.
+    pub means: Vec<ChannelMeans>,
+}
+
+/// Collects over all of `data`, batches of `batch` samples in parallel. The result does not depend on the number of
+/// threads, and memory does not grow with the number of samples.
 ///
 /// `tick` is called after each batch.
 ///
@@ -17,34 +33,55 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Operators that tract cannot run; data that do not fit; NaN or infinity in a value, named.
 pub fn collect(
     model: &Model,
-    names: &[String],
+    wanted: &Wanted,
     data: &Dataset,
     batch: usize,
     tick: &(dyn Fn() + Sync),
-) -> Result<Collector> {
-    let runner = Runner::new(model, &RunnerOptions { observe: names.to_vec() })?;
-    let outputs = model.graph.outputs().len();
+) -> Result<Collected> {
+    let observe = wanted.ranges.iter().chain(wanted.means.iter().map(|(name, _)| name)).cloned().collect();
+    let runner = Runner::new(model, &RunnerOptions { observe })?;
     let batches = data.batches(batch);
     let next = AtomicUsize::new(0);
-    // One collector per thread, each taking the next batch: statistics merge exactly, in any order.
-    let work = |_| -> Result<Collector> {
-        let mut collector = Collector::new(names.to_vec());
+    // One collector per thread, each taking the next batch: what they collect merges exactly, in any order.
+    let work = |_| -> Result<Collected> {
+        let mut collected = Collected::nothing(wanted);
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
             if i >= batches.len() {
-                return Ok(collector);
+                return Ok(collected);
             }
             let values = runner.run(&batches.feed(i)?).context(|| format!("calibration batch {i}"))?;
-            for (k, value) in values.iter().skip(outputs).enumerate() {
-                collector.observe(k, &value.as_f32()?)?;
-            }
+            collected.add(wanted, &values[model.graph.outputs().len()..])?;
             tick();
         }
     };
-    let parts: Vec<Result<Collector>> = (0..rayon::current_num_threads()).into_par_iter().map(work).collect();
-    let mut all = Collector::new(names.to_vec());
+    let parts: Vec<Result<Collected>> = (0..rayon::current_num_threads()).into_par_iter().map(work).collect();
+    let mut all = Collected::nothing(wanted);
     for part in parts {
         all.merge(&part?)?;
     }
     Ok(all)
+}
+
+impl Collected {
+    fn nothing(wanted: &Wanted) -> Self {
+        let means = vec![ChannelMeans::default(); wanted.means.len()];
+        Self { statistics: Collector::new(wanted.ranges.clone()), means }
+    }
+
+    fn add(&mut self, wanted: &Wanted, values: &[RunOutput]) -> Result<()> {
+        let (ranges, inputs) = values.split_at(wanted.ranges.len());
+        for (k, value) in ranges.iter().enumerate() {
+            self.statistics.observe(k, &value.as_f32()?)?;
+        }
+        for ((value, mean), (name, axis)) in inputs.iter().zip(&mut self.means).zip(&wanted.means) {
+            mean.update(&value.as_f32()?, value.shape(), *axis).context(|| format!("value \"{name}\""))?;
+        }
+        Ok(())
+    }
+
+    fn merge(&mut self, other: &Self) -> Result<()> {
+        self.statistics.merge(&other.statistics)?;
+        self.means.iter_mut().zip(&other.means).try_for_each(|(a, b)| a.merge(b))
+    }
 }

@@ -7,6 +7,6 @@ mod lower;
 mod runner;
 mod tensor;
 
-pub use collect::collect;
+pub use collect::{Collected, Wanted, collect};
 pub use lower::unsupported;
 pub use runner::{RunOutput, Runner, RunnerOptions};

@@ -4,7 +4,7 @@ use super::groups::has_output_scale;
 use super::options::Format;
 use super::plan::{Plan, Quantization};
 use super::structure::{Decision, Kind, Structure};
-use super::weights::{QuantizedWeight, quantize_bias, quantize_weight};
+use super::weights::{QuantizedWeight, mean_shift, quantize_bias, quantize_weight};
 use super::{qdq, qlinear};
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Port, Tensor, TensorType, Type, ValueId};
@@ -191,47 +191,74 @@ impl<'a> Emitter<'a> {
         self.graph.is_output(v) || self.graph.uses(v).into_iter().any(|u| is_float(u.port, u.node))
     }
 
-    /// The weight (and bias) of a linear layer in 8 (and 32) bits.
+    /// The weight (and bias) of a linear layer in 8 (and 32) bits. The bias takes up what rounding the weight shifts the
+    /// mean output by, where the op has room for a bias and the inputs' means are known.
     pub fn weight(&mut self, id: NodeId, role: &ComputeRole, transpose: bool) -> Result<Weight> {
         let graph = self.graph;
-        let w = self.input(id, role.weight)?;
+        let (w, x) = (self.input(id, role.weight)?, self.input(id, role.activation)?);
         let tensor = graph.constant(w).ok_or_else(|| Error::internal("a weight that is not constant"))?;
-        let input_scale = self.quantization(self.input(id, role.activation)?)?.scale;
+        let input_scale = self.quantization(x)?.scale;
         let bias_value = role.bias.and_then(|slot| graph.input(id, slot));
         let bias = bias_value.and_then(|b| graph.constant(b)).map(Tensor::to_f32).transpose()?;
         let channels = tensor.dims.get(role.weight_axis).copied().unwrap_or(0);
         if bias.as_ref().is_some_and(|b| b.len() != channels) {
-            return Err(Error::unsupported(format!(
-                "a bias that does not have one element for each of {channels} channels"
-            )));
+            let text = format!("a bias that does not have one element for each of {channels} channels");
+            return Err(Error::unsupported(text));
         }
         let options = &self.plan.options;
         let quantized = quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?;
+        let shift = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);
+        let shift = shift.map(|mean| mean_shift(tensor, role.weight_axis, &quantized, mean)).transpose()?.flatten();
+        let corrected = match (bias, shift) {
+            (None, None) => None,
+            (bias, None) => bias,
+            (bias, Some(shift)) => {
+                let bias = bias.unwrap_or_else(|| vec![0.0; channels]);
+                Some(bias.iter().zip(&shift).map(|(b, s)| b - s).collect())
+            }
+        };
         let key = (w, role.weight_axis, transpose, quantized.scale.iter().map(|s| s.to_bits()).collect());
         let mut weight = match self.weights.get(&key) {
             Some(found) => found.clone(),
             None => {
-                let made = self.add_weight(graph.name(w), &quantized, transpose)?;
+                let made = self.add_weight(w, &quantized, transpose)?;
                 self.weights.insert(key, made.clone());
                 made
             }
         };
-        if let (Some(b), Some(bias)) = (bias_value, bias) {
+        if let Some(bias) = corrected {
             let q = quantize_bias(&bias, input_scale, &weight.scales)?;
-            let hint = format!("{}_q", graph.name(b));
-            weight.bias = Some(self.patch.constant(&hint, Tensor::from_i32(&[q.len()], &q)));
+            weight.bias = Some(self.add_bias(w, bias_value, &q));
         }
         Ok(weight)
     }
 
-    fn add_weight(&mut self, name: &str, w: &QuantizedWeight, transpose: bool) -> Result<Weight> {
-        let tensor = if transpose { super::weights::transpose8(&w.data)? } else { w.data.clone() };
+    fn add_bias(&mut self, w: ValueId, bias: Option<ValueId>, q: &[i32]) -> Ref {
+        let tensor = Tensor::from_i32(&[q.len()], q);
+        let Some(b) = bias else {
+            return self.patch.constant(&format!("{}_bias", self.graph.name(w)), tensor);
+        };
+        self.successor(b, tensor)
+    }
+
+    fn add_weight(&mut self, w: ValueId, q: &QuantizedWeight, transpose: bool) -> Result<Weight> {
+        let name = self.graph.name(w);
+        let tensor = if transpose { super::weights::transpose8(&q.data)? } else { q.data.clone() };
         let dtype = tensor.dtype;
-        let data = self.patch.constant(&format!("{name}_q"), tensor);
-        let dims: &[usize] = if w.scale.len() == 1 && !self.plan.options.per_channel { &[] } else { &[w.scale.len()] };
-        let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &w.scale));
-        let zero_point = self.code_constant(dtype, dims, &vec![w.zero_point; w.scale.len()]);
-        Ok(Weight { data, scale, zero_point, scales: w.scale.clone(), bias: None })
+        let data = self.successor(w, tensor);
+        let dims: &[usize] = if q.scale.len() == 1 && !self.plan.options.per_channel { &[] } else { &[q.scale.len()] };
+        let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &q.scale));
+        let zero_point = self.code_constant(dtype, dims, &vec![q.zero_point; q.scale.len()]);
+        Ok(Weight { data, scale, zero_point, scales: q.scale.clone(), bias: None })
+    }
+
+    /// The integer form of a constant: under its name where nobody else uses it.
+    fn successor(&mut self, old: ValueId, tensor: Tensor) -> Ref {
+        let new = self.patch.constant(&format!("{}_q", self.graph.name(old)), tensor);
+        if self.graph.only_use(old).is_some() {
+            self.patch.replace(old, new);
+        }
+        new
     }
 
     /// Codes between which the absorbed activation behind `id` clamps, where the type's own saturation does not.

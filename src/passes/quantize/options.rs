@@ -25,6 +25,8 @@ pub struct QuantizeOptions {
     pub symmetric_activations: bool,
     /// Zero point of weights in the middle of the type.
     pub symmetric_weights: bool,
+    /// Let biases take up what rounding the weights shifts mean outputs by.
+    pub bias_correction: bool,
     /// Only nodes that match one of these (name, glob over names, or operator type); empty = all.
     pub include: Vec<String>,
     /// No node that matches one of these.
@@ -42,6 +44,7 @@ impl Default for QuantizeOptions {
             per_channel: true,
             symmetric_activations: false,
             symmetric_weights: true,
+            bias_correction: true,
             include: vec![],
             exclude: vec![],
         }

@@ -2,7 +2,7 @@
 
 use super::groups::ScaleGroups;
 use super::options::{Eight, QuantizeOptions};
-use super::structure::{Decision, Structure};
+use super::structure::{Decision, Kind, Structure};
 use crate::error::Result;
 use crate::ir::{Graph, Model, ValueId};
 use std::collections::{HashMap, HashSet};
@@ -51,6 +51,7 @@ pub struct Plan {
     /// Options it was made with.
     pub options: QuantizeOptions,
     quantizations: HashMap<usize, Quantization>,
+    input_means: HashMap<ValueId, Vec<f32>>,
 }
 
 impl Plan {
@@ -61,7 +62,13 @@ impl Plan {
     pub fn draft(model: &Model, options: &QuantizeOptions) -> Result<Self> {
         let structure = Structure::decide(model, options)?;
         let groups = ScaleGroups::of(&model.graph, &structure, options);
-        Ok(Self { structure, groups, options: options.clone(), quantizations: HashMap::new() })
+        Ok(Self {
+            structure,
+            groups,
+            options: options.clone(),
+            quantizations: HashMap::new(),
+            input_means: HashMap::new(),
+        })
     }
 
     /// Names of the values whose ranges are needed.
@@ -100,6 +107,34 @@ impl Plan {
             }
         }
         inner
+    }
+
+    /// Inputs of linear layers whose channel means correct biases: name, and the axis that channels run along (counted
+    /// from the end where negative). Empty where the options do not want the correction.
+    pub fn mean_inputs<'a>(&self, graph: &'a Graph) -> Vec<(&'a str, i64)> {
+        let mut found = vec![];
+        let mut seen = HashSet::new();
+        for (id, kind) in self.structure.integer_nodes().filter(|_| self.options.bias_correction) {
+            let Kind::Compute(role) = kind else { continue };
+            let Some(x) = graph.input(id, role.activation).filter(|_| role.bias.is_some()) else { continue };
+            let axis = if graph.node(id).op.is("Conv") { 1 } else { -1 };
+            if seen.insert(x) {
+                found.push((graph.name(x), axis));
+            }
+        }
+        found
+    }
+
+    /// Gives the mean of each channel of an input.
+    pub fn set_input_mean(&mut self, graph: &Graph, name: &str, mean: Vec<f32>) {
+        if let Some(v) = graph.find(name) {
+            self.input_means.insert(v, mean);
+        }
+    }
+
+    /// Mean of each channel of a value, where it is known.
+    pub fn input_mean(&self, v: ValueId) -> Option<&[f32]> {
+        self.input_means.get(&v).map(Vec::as_slice)
     }
 
     /// Scale and zero point of a value.

@@ -71,6 +71,36 @@ pub fn quantize_weight(
     Ok(QuantizedWeight { data, scale, zero_point })
 }
 
+/// What rounding a weight adds to each output channel on average: the rounding errors times the mean of each input
+/// channel (Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, 2019, section 4.2).
+///
+/// Output channels run along `axis`, input channels along the other of the first two axes; grouped convolutions have
+/// `mean.len() / dims[1]` groups. Padding, which is zero whatever the mean, is neglected. `None` where the shapes do not
+/// fit.
+pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32]) -> Result<Option<Vec<f32>>> {
+    let [rows, columns] = [tensor.dims.first().copied(), tensor.dims.get(1).copied()].map(|d| d.unwrap_or(0));
+    let inner = tensor.dims.get(2..).map_or(1, |d| d.iter().product::<usize>());
+    let (outputs, inputs) = if axis == 0 { (rows, columns) } else { (columns, rows) };
+    if outputs == 0 || inputs == 0 || inner == 0 || mean.len() % inputs != 0 {
+        return Ok(None);
+    }
+    let groups = mean.len() / inputs;
+    if groups == 0 || outputs % groups != 0 || (axis != 0 && groups != 1) {
+        return Ok(None);
+    }
+    let (data, codes) = (tensor.to_f32()?, q.data.to_i64()?);
+    let mut shift = vec![0f64; outputs];
+    for (k, (w, code)) in data.iter().zip(codes).enumerate() {
+        let (row, column) = (k / inner / columns, k / inner % columns);
+        let (output, input) = if axis == 0 { (row, column) } else { (column, row) };
+        let scale = q.scale[if q.scale.len() == 1 { 0 } else { output }];
+        let error = f64::from(scale) * (code - i64::from(q.zero_point)) as f64 - f64::from(*w);
+        let group = output / (outputs / groups);
+        shift[output] += error * f64::from(mean[group * inputs + input]);
+    }
+    Ok(Some(shift.into_iter().map(|s| s as f32).collect()))
+}
+
 /// Raises scales until every bias fits. A channel without weights takes the scale that stores its bias best.
 fn fit_bias(scale: &mut [f32], ranges: &[(f32, f32)], bias: &[f32], input_scale: f32) {
     let per_tensor = scale.len() == 1;

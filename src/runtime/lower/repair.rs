@@ -80,7 +80,7 @@ pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
     let x = graph.input(id, 0);
     let alpha = graph.node(id).float("alpha").unwrap_or(1.0);
     let mut emit = Emit { graph, node: id };
-    let mut number = |emit: &mut Emit, value: f32| -> Result<Option<ValueId>> {
+    let number = |emit: &mut Emit, value: f32| -> Result<Option<ValueId>> {
         let number = emit.constant("number", Tensor::from_f32(&[], &[value]))?;
         Ok(Some(emit.node("CastLike", &[Some(number), x], &[])?))
     };
