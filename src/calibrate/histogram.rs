@@ -21,11 +21,9 @@ const MAGIC: f32 = 12_582_912.0;
 const LANES: usize = 16;
 /// Values whose bins are computed together.
 const BLOCK: usize = 256;
-/// Interleaved histograms: a run of equal values (zeros after Relu) must not wait for its own last store.
-const WAYS: usize = 4;
-/// Shorter slices are counted without the interleaved histograms, whose setup costs more than it saves.
-const SMALL: usize = 1 << 15;
-/// Longest slice counted at once, so that 32-bit counters cannot overflow.
+/// Spare cells for zeros; a power of two.
+const SPILL: usize = 16;
+/// Longest slice scanned at once, so that 32-bit counters cannot overflow.
 const CHUNK: usize = 1 << 30;
 
 /// A value that no range can hold.
@@ -120,9 +118,7 @@ impl Statistics {
         self.widen(scan.min, scan.max);
         self.count += values.len() as u64;
         self.zeros += scan.zeros;
-        for chunk in values.chunks(CHUNK) {
-            self.bin(chunk);
-        }
+        self.bin(values, scan.zeros);
         Ok(())
     }
 
@@ -207,31 +203,23 @@ impl Statistics {
     }
 
     /// Counts values that are known to lie within the grid.
-    fn bin(&mut self, values: &[f32]) {
+    ///
+    /// Zeros, of which Relu makes runs, go to [`SPILL`] spare cells in turn: counting a run in one cell would wait for
+    /// each store. The caller adds them to their bin.
+    fn bin(&mut self, values: &[f32], zeros: u64) {
         let grid = Grid::new(self.exponent);
-        if values.len() < SMALL {
-            grid.for_each_block(values, |slots| {
-                for &s in slots {
-                    self.ring[s as usize & (MAX_BINS - 1)] += 1;
-                }
-            });
-            return;
-        }
-        let mut ways = vec![[0u32; WAYS]; MAX_BINS];
+        let mut cells = std::mem::take(&mut self.ring);
+        cells.resize(MAX_BINS + SPILL, 0);
         grid.for_each_block(values, |slots| {
-            let (quads, rest) = slots.as_chunks::<WAYS>();
-            for quad in quads {
-                for (way, &s) in quad.iter().enumerate() {
-                    ways[s as usize & (MAX_BINS - 1)][way] += 1;
+            for &s in slots {
+                if let Some(cell) = cells.get_mut(s as usize) {
+                    *cell += 1;
                 }
-            }
-            for &s in rest {
-                ways[s as usize & (MAX_BINS - 1)][0] += 1;
             }
         });
-        for (total, parts) in self.ring.iter_mut().zip(&ways) {
-            *total += parts.iter().map(|&n| u64::from(n)).sum::<u64>();
-        }
+        cells.truncate(MAX_BINS);
+        cells[slot(0)] += zeros;
+        self.ring = cells;
     }
 }
 
@@ -257,20 +245,28 @@ impl Grid {
         (shifted.to_bits() as i32).wrapping_sub(MAGIC.to_bits() as i32).wrapping_sub(above)
     }
 
-    /// Calls `count` with the bin indices of up to [`BLOCK`] values at a time, so that their computation is a loop of
+    /// The cell that counts the `k`-th value `x`: its bin's in the ring, or for a zero one of the spare cells behind.
+    #[inline(always)]
+    fn cell(&self, k: usize, x: f32) -> u32 {
+        let ring = self.index(x) as u32 & (MAX_BINS as u32 - 1);
+        let spare = (MAX_BINS + (k & (SPILL - 1))) as u32;
+        if x == 0.0 { spare } else { ring }
+    }
+
+    /// Calls `count` with the cells of up to [`BLOCK`] values at a time, so that their computation is a loop of
     /// its own that the compiler can vectorize.
     #[inline(always)]
-    fn for_each_block(&self, values: &[f32], mut count: impl FnMut(&[i32])) {
-        let mut slots = [0i32; BLOCK];
+    fn for_each_block(&self, values: &[f32], mut count: impl FnMut(&[u32])) {
+        let mut slots = [0u32; BLOCK];
         let (blocks, rest) = values.as_chunks::<BLOCK>();
         for block in blocks {
-            for (s, &x) in slots.iter_mut().zip(block) {
-                *s = self.index(x);
+            for (k, (s, &x)) in slots.iter_mut().zip(block).enumerate() {
+                *s = self.cell(k, x);
             }
             count(&slots);
         }
-        for (s, &x) in slots.iter_mut().zip(rest) {
-            *s = self.index(x);
+        for (k, (s, &x)) in slots.iter_mut().zip(rest).enumerate() {
+            *s = self.cell(k, x);
         }
         count(&slots[..rest.len()]);
     }

@@ -35,7 +35,7 @@ impl ChannelMeans {
         }
         let mut batch = vec![0f64; channels];
         for (k, run) in data.chunks_exact(inner).enumerate() {
-            batch[k % channels] += run.iter().map(|&x| f64::from(x)).sum::<f64>();
+            batch[k % channels] += sum(run);
         }
         for (sum, x) in self.sums.iter_mut().zip(batch) {
             *sum += (x * f64::from(FRACTION).exp2()).round() as i128;
@@ -68,6 +68,18 @@ impl ChannelMeans {
         let n = self.count as f64 * f64::from(FRACTION).exp2();
         (self.count > 0).then(|| self.sums.iter().map(|&s| (s as f64 / n) as f32).collect())
     }
+}
+
+/// Sum in f64, in lanes that do not wait for each other.
+fn sum(run: &[f32]) -> f64 {
+    let (blocks, rest) = run.as_chunks::<8>();
+    let mut lanes = [0f64; 8];
+    for block in blocks {
+        for (lane, &x) in lanes.iter_mut().zip(block) {
+            *lane += f64::from(x);
+        }
+    }
+    lanes.iter().sum::<f64>() + rest.iter().map(|&x| f64::from(x)).sum::<f64>()
 }
 
 #[cfg(test)]

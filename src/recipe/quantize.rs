@@ -17,7 +17,7 @@ use crate::runtime::{self, Wanted};
 const OPSET: i64 = 13;
 
 /// Samples at once where the recipe does not say.
-pub(super) const DEFAULT_BATCH: usize = 16;
+pub(super) const DEFAULT_BATCH: usize = 1;
 
 /// Random samples where there is no data.
 pub(super) const RANDOM_SAMPLES: usize = 8;
