@@ -92,7 +92,7 @@ fn producer(model: &Model) -> String {
 }
 
 /// Operators with an operand of 8 bits or fewer.
-fn quantized_ops(graph: &Graph) -> BTreeMap<String, usize> {
+pub(super) fn quantized_ops(graph: &Graph) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     let small = |v: ValueId| {
         let elem = graph.ty(v).and_then(Type::elem);

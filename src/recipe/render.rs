@@ -16,7 +16,10 @@ impl RunReport {
             let subject = if note.subject.is_empty() { String::new() } else { format!("{}: ", note.subject) };
             let _ = writeln!(out, "note  {}: {subject}{}", note.pass, note.text);
         }
-        if let Some(c) = &self.calibration {
+        for note in &self.notes {
+            let _ = writeln!(out, "note  {note}");
+        }
+        if let Some(c) = self.calibration.as_ref().filter(|c| c.values > 0) {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
             let _ = writeln!(out, "calibrated {} values on {} {kind}, method {}", c.values, c.samples, c.method);
         }
@@ -41,9 +44,6 @@ fn render_coverage(coverage: &Coverage, out: &mut String) {
         percent(coverage.macs),
         percent(coverage.weight_bytes),
     );
-    if coverage.nodes.quantized == 0 {
-        let _ = writeln!(out, "note  nothing to quantize: the model is left as it was");
-    }
     let reasons = coverage.reasons();
     if !reasons.is_empty() {
         let _ = writeln!(out, "left in float (--json names each node):");

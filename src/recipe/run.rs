@@ -1,5 +1,6 @@
 //! Runs a recipe from file to file.
 
+use super::inspect::quantized_ops;
 use super::progress::Progress;
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
 use super::schema::{PassOptions, Recipe, ValidateStep};
@@ -31,6 +32,8 @@ pub struct RunReport {
     /// How much was quantized, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// What else a user should know.
+    pub notes: Vec<String>,
     /// What it cost.
     pub drift: DriftReport,
 }
@@ -74,6 +77,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         passes: vec![],
         calibration: None,
         coverage: None,
+        notes: vec![],
         drift: DriftReport::default(),
     };
     let cx = PassContext::with_fuel(recipe.passes.fuel);
@@ -85,8 +89,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         report.calibration = Some(done.calibration);
         report.passes = done.passes;
         if done.plan.groups.is_empty() {
-            // Nothing to quantize: what was prepared for it is of no use either.
+            // What was prepared for it is of no use either.
             model = original.clone();
+            let already = !quantized_ops(&done.prepared.graph).is_empty();
+            let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
+            report.notes.push(format!("{why}: it is written as it was"));
         }
     }
     report.drift.ops = Change::new(op_histogram(&original.graph), op_histogram(&model.graph));

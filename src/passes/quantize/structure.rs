@@ -160,7 +160,10 @@ impl Decider<'_> {
     fn compute(&self, id: NodeId, role: ComputeRole) -> Candidate {
         let constant = |slot| self.graph.input(id, slot).and_then(|v| self.graph.constant(v));
         let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
+        let weight = self.graph.input(id, role.weight);
+        let made_by = weight.and_then(|w| self.graph.producer(w)).map(|(p, _)| &self.graph.node(p).op);
         match constant(role.weight) {
+            None if made_by.is_some_and(|op| op.is("DequantizeLinear")) => return float("it is quantized already"),
             None => return float("its weight is not a constant"),
             Some(w) if w.dtype != DType::F32 => return float("its weight is not float"),
             Some(w) if w.is_empty() => return float("its weight is empty"),
