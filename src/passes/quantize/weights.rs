@@ -153,3 +153,68 @@ pub fn transpose8(t: &Tensor) -> Result<Tensor> {
         (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| bytes[r * columns + c]).collect();
     Ok(Tensor::raw(t.dtype, &[columns, rows], out))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::passes::quantize::Eight;
+
+    fn options(per_channel: bool, symmetric_weights: bool, weights: Eight) -> QuantizeOptions {
+        QuantizeOptions { per_channel, symmetric_weights, weights, ..QuantizeOptions::default() }
+    }
+
+    #[test]
+    fn every_element_is_within_half_a_step() {
+        let data: Vec<f32> = (0..24).map(|k| ((k * 7) % 24) as f32 * 0.3 - 2.0).collect();
+        let tensor = Tensor::from_f32(&[4, 3, 2], &data);
+        for o in [options(true, true, Eight::S8), options(false, true, Eight::U8), options(false, false, Eight::U8)] {
+            let q = quantize_weight(&tensor, 1, None, 1.0, &o).unwrap();
+            for (k, (w, code)) in data.iter().zip(q.data.to_i64().unwrap()).enumerate() {
+                let scale = q.scale[if o.per_channel { k / 2 % 3 } else { 0 }];
+                let back = scale * (code - i64::from(q.zero_point)) as f32;
+                assert!((back - w).abs() <= scale * 0.501, "{w} came back as {back}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_bias_that_would_overflow_raises_the_scale() {
+        let tensor = Tensor::from_f32(&[2, 1], &[1e-6, 1.0]);
+        let bias = [1000.0, 0.5];
+        let q = quantize_weight(&tensor, 0, Some(&bias), 1e-3, &options(true, true, Eight::S8)).unwrap();
+        let codes = quantize_bias(&bias, 1e-3, &q.scale).unwrap();
+        let back = f64::from(codes[0]) * 1e-3 * f64::from(q.scale[0]);
+        assert!((back - 1000.0).abs() < 0.01, "{back}");
+        assert_eq!(q.scale[1], 1.0 / 127.0, "the other channel keeps its scale");
+    }
+
+    #[test]
+    fn a_channel_of_zeros_still_has_a_bias() {
+        let tensor = Tensor::from_f32(&[2, 2], &[0.0, 0.0, 1.0, -1.0]);
+        let bias = [0.25, 0.0];
+        let q = quantize_weight(&tensor, 0, Some(&bias), 0.01, &options(true, true, Eight::S8)).unwrap();
+        let codes = quantize_bias(&bias, 0.01, &q.scale).unwrap();
+        assert!((f64::from(codes[0]) * 0.01 * f64::from(q.scale[0]) - 0.25).abs() < 1e-6);
+        assert!(q.data.to_i64().unwrap()[..2] == [0, 0]);
+    }
+
+    #[test]
+    fn the_mean_shift_is_that_of_the_products() {
+        // Two groups of two outputs, three inputs each.
+        let data: Vec<f32> = (0..12).map(|k| (k as f32 * 1.37).sin()).collect();
+        let tensor = Tensor::from_f32(&[4, 3, 1, 1], &data);
+        let q = quantize_weight(&tensor, 0, None, 1.0, &options(true, true, Eight::S8)).unwrap();
+        let mean = [0.5f32, 1.0, -2.0, 3.0, 0.0, 7.0];
+        let shift = mean_shift(&tensor, 0, &q, &mean).unwrap().unwrap();
+        let codes = q.data.to_i64().unwrap();
+        for m in 0..4 {
+            let products = |w: &dyn Fn(usize) -> f64| -> f64 {
+                (0..3).map(|c| w(m * 3 + c) * f64::from(mean[m / 2 * 3 + c])).sum()
+            };
+            let rounded = products(&|k| f64::from(q.scale[m]) * codes[k] as f64);
+            let exact = products(&|k| f64::from(data[k]));
+            assert!((f64::from(shift[m]) - (rounded - exact)).abs() < 1e-6);
+        }
+        assert!(mean_shift(&tensor, 0, &q, &mean[..5]).unwrap().is_none(), "means that do not fit");
+    }
+}
