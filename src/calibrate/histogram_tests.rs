@@ -133,25 +133,3 @@ fn nothing_and_one_value() {
     assert_eq!((empty.count(), empty.bins().1.len()), (0, 0));
     assert_eq!(stats(&[7.5, 7.5]).bins().1.collect::<Vec<_>>(), [2]);
 }
-
-/// Run by hand: `cargo test --release --lib calibrate -- --ignored speed --nocapture`.
-#[test]
-#[ignore = "measures time"]
-#[allow(clippy::print_stderr)]
-fn speed_of_update() {
-    let ramp: Vec<f32> = (0..1 << 22).map(|k: u32| (k.wrapping_mul(2_654_435_761) >> 8) as f32 / 1e6 - 8.0).collect();
-    let relu: Vec<f32> = ramp.iter().map(|x| x.max(0.0)).collect();
-    for (name, values) in [("uniform", &ramp), ("relu", &relu)] {
-        let timed = |label: &str, f: &mut dyn FnMut()| {
-            let start = std::time::Instant::now();
-            (0..20).for_each(|_| f());
-            let rate = 20.0 * values.len() as f64 / start.elapsed().as_secs_f64() / 1e6;
-            eprintln!("{name}: {label} {rate:.0} million values per second");
-        };
-        timed("scan", &mut || drop(std::hint::black_box(Scan::of(values))));
-        let mut s = stats(values);
-        timed("bin", &mut || s.bin(values));
-        timed("update", &mut || s.update(values).unwrap());
-        timed("update by 4096", &mut || values.chunks(4096).for_each(|c| s.update(c).unwrap()));
-    }
-}

@@ -47,7 +47,10 @@ struct Input {
 }
 
 /// What a plan depends on: of each input the type, the shape, and where it is baked in, the elements.
-type Key = Vec<(DType, Vec<usize>, Option<Vec<u8>>)>;
+type Key = Vec<KeyPart>;
+
+/// Of one input: type, shape, baked elements.
+type KeyPart = (DType, Vec<usize>, Option<Vec<u8>>);
 
 impl Runner {
     /// Prepares `model`.
@@ -215,7 +218,7 @@ impl RunOutput {
 }
 
 fn shapes(inputs: &[Input], key: &Key) -> String {
-    let shape = |(i, (_, dims, _)): (&Input, &(DType, Vec<usize>, Option<Vec<u8>>))| format!("{}{dims:?}", i.name);
+    let shape = |(i, (_, dims, _)): (&Input, &KeyPart)| format!("{}{dims:?}", i.name);
     let all: Vec<String> = inputs.iter().zip(key).map(shape).collect();
     format!("with {}", all.join(", "))
 }

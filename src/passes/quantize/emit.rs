@@ -84,7 +84,7 @@ impl<'a> Emitter<'a> {
         found.ok_or_else(|| Error::internal(format!("no scale for \"{}\"", self.graph.name(v))))
     }
 
-    /// A copy of a node without its name's metadata, in its place of the file.
+    /// A node of another operator under the name, and in the place, of the node that it replaces.
     pub fn like(&self, id: NodeId, op: OpId) -> Node {
         let old = self.graph.node(id);
         let mut node = Node::new(op);

@@ -81,11 +81,11 @@ pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32
     let [rows, columns] = [tensor.dims.first().copied(), tensor.dims.get(1).copied()].map(|d| d.unwrap_or(0));
     let inner = tensor.dims.get(2..).map_or(1, |d| d.iter().product::<usize>());
     let (outputs, inputs) = if axis == 0 { (rows, columns) } else { (columns, rows) };
-    if outputs == 0 || inputs == 0 || inner == 0 || mean.len() % inputs != 0 {
+    if outputs == 0 || inputs == 0 || inner == 0 || !mean.len().is_multiple_of(inputs) {
         return Ok(None);
     }
     let groups = mean.len() / inputs;
-    if groups == 0 || outputs % groups != 0 || (axis != 0 && groups != 1) {
+    if groups == 0 || !outputs.is_multiple_of(groups) || (axis != 0 && groups != 1) {
         return Ok(None);
     }
     let (data, codes) = (tensor.to_f32()?, q.data.to_i64()?);
