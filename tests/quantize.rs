@@ -168,6 +168,26 @@ g (float[N,2] x) => (float[N,2] y, float[2,2] z)
 }
 
 #[test]
+fn a_bias_that_is_not_per_channel_keeps_the_layer_in_float() {
+    for bias in ["float b = {1}", "float[2,1] b = {1, 2}", "float[2,2] b = {1, 2, 3, 4}"] {
+        let text = format!(
+            r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[2,2] x) => (float[2,2] y)
+<float[2,2] w = {{1, -2, 0.5, 0.25}}, {bias}>
+{{
+    y = Gemm (x, w, b)
+}}
+"#
+        );
+        let m = model(&text);
+        let plan = Plan::draft(&m, &options()).unwrap();
+        let decision = plan.structure.decision(node_of(&m.graph, "Gemm"));
+        assert!(matches!(decision, Decision::Float(why) if why.contains("bias")), "{bias}: {decision:?}");
+    }
+}
+
+#[test]
 fn values_behind_the_last_integer_operator_are_told_apart() {
     let m = model(CONV_RELU);
     let mut plan = Plan::draft(&m, &options()).unwrap();

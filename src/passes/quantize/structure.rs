@@ -3,7 +3,7 @@
 use super::options::{Format, QuantizeOptions, Runtime, Scope, Selection};
 use crate::analysis::shapes::Contexts;
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Model, NodeId, ValueId};
+use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops;
 use crate::ops::spec::{ComputeRole, QuantRole};
 use std::collections::{HashMap, HashSet};
@@ -172,6 +172,11 @@ impl Decider<'_> {
         let bias = role.bias.filter(|&slot| self.graph.input(id, slot).is_some());
         if bias.is_some_and(|slot| constant(slot).is_none_or(|b| b.dtype != DType::F32)) {
             return float("its bias is not a float constant");
+        }
+        let channels = constant(role.weight).and_then(|w| w.dims.get(role.weight_axis).copied());
+        let per_channel = |b: &Tensor| b.dims.last().copied() == channels && Some(b.len()) == channels;
+        if bias.is_some_and(|slot| !constant(slot).is_some_and(per_channel)) {
+            return float("its bias does not have one element per output channel");
         }
         if self.graph.input(id, role.activation).is_none_or(|v| self.graph.constant(v).is_some()) {
             return float("its input is a constant");

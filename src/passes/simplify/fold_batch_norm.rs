@@ -141,7 +141,11 @@ impl Layer {
         let node = if node.op.is("MatMul") { Node { op: OpId::onnx("Gemm"), ..node } } else { node };
         let bias = graph.input(id, 2);
         let bias_data = match bias {
-            Some(b) => Some(f32_constant(graph, b).filter(|d| d.len() == channels)?),
+            Some(b) => {
+                let dims = &graph.constant(b)?.dims;
+                (dims[..] == [channels] || dims[..] == [1, channels]).then_some(())?;
+                Some(f32_constant(graph, b)?)
+            }
             None => None,
         };
         Some(Self { node, weight, weight_data, weight_dims: dims, bias, bias_data, channels, channel_of })
