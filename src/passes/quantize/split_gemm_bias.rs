@@ -36,7 +36,8 @@ impl Pass for SplitGemmBias {
         let mut patch = Patch::default();
         for (id, kind) in structure.integer_nodes() {
             let Kind::Compute(role) = kind else { continue };
-            if graph.node(id).op.is("Gemm") && split(graph, id, role, &mut patch).is_some() && cx.burn() {
+            let has_bias = role.bias.is_some_and(|slot| graph.input(id, slot).is_some());
+            if graph.node(id).op.is("Gemm") && has_bias && cx.burn() && split(graph, id, role, &mut patch).is_some() {
                 outcome.changes += 1;
             }
         }
