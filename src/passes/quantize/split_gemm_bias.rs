@@ -58,7 +58,9 @@ fn split(graph: &Graph, id: NodeId, role: &ComputeRole, patch: &mut Patch) -> Op
     let product = patch.node(gemm, &inputs, &hint, ty.clone());
     let mut add = Node::new(OpId::onnx("Add"));
     add.rank = rank;
-    add.name = format!("{}_bias", graph.node(id).name).into();
+    if !graph.node(id).name.is_empty() {
+        add.name = format!("{}_bias", graph.node(id).name).into();
+    }
     let sum = patch.node(add, &[Some(product), Some(bias.into())], graph.name(y), ty);
     patch.replace(y, sum);
     Some(())
