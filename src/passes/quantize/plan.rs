@@ -3,7 +3,7 @@
 use super::groups::ScaleGroups;
 use super::options::{Eight, QuantizeOptions};
 use super::structure::{Decision, Kind, Structure};
-use crate::error::{Context, Error, Result};
+use crate::error::Result;
 use crate::ir::{Graph, Model, ValueId};
 use std::collections::{HashMap, HashSet};
 
@@ -110,6 +110,7 @@ impl Plan {
 }
 
 fn check_weights(graph: &Graph, structure: &Structure) -> Result<()> {
+    use crate::error::{Context, Error};
     for (id, kind) in structure.integer_nodes() {
         let Kind::Compute(role) = kind else { continue };
         for v in [Some(role.weight), role.bias].into_iter().flatten().filter_map(|slot| graph.input(id, slot)) {
