@@ -92,7 +92,7 @@ pub fn quantize(
         Ok(Quantization { scale, zero_point, eight })
     })?;
     let write = WritePlan { plan };
-    passes.extend(manager::run(model, &[&write], cx, None)?);
+    passes.extend(manager::run(model, &[&write], cx, check)?);
     Ok(Quantized { passes, plan: write.plan, prepared, calibration })
 }
 

@@ -96,6 +96,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
             report.notes.push(format!("{why}: it is written as it was"));
         }
     }
+    let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
+    if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
+        let names: Vec<&str> = report.passes.iter().map(|p| p.pass.as_str()).collect();
+        return Err(Error::usage(format!("no pass \"{name}\" to dump after; these ran: {}", names.join(", "))));
+    }
     report.drift.ops = Change::new(op_histogram(&original.graph), op_histogram(&model.graph));
     report.drift.macs = macs(original).zip(macs(&model)).map(|(a, b)| Change::new(a, b));
     Ok((report, model))

@@ -21,7 +21,10 @@ impl Pass for WritePlan {
         Effect::Lossy
     }
 
-    fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
+    fn run(&self, model: &mut Model, cx: &PassContext) -> Result<Outcome> {
+        if !cx.burn() {
+            return Ok(Outcome::default());
+        }
         let patch = emit(&model.graph, &self.plan)?;
         let changes = self.plan.structure.integer_nodes().count();
         patch.apply(&mut model.graph)?;

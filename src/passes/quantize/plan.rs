@@ -58,9 +58,10 @@ impl Plan {
     /// Structure and groups, without scales: enough to know what to observe.
     ///
     /// # Errors
-    /// As [`Structure::decide`].
+    /// As [`Structure::decide`]; NaN or infinity in a weight or a bias, named before calibration stumbles over it.
     pub fn draft(model: &Model, options: &QuantizeOptions) -> Result<Self> {
         let structure = Structure::decide(model, options)?;
+        check_weights(&model.graph, &structure)?;
         let groups = ScaleGroups::of(&model.graph, &structure, options);
         Ok(Self {
             structure,
@@ -141,4 +142,19 @@ impl Plan {
     pub fn quantization(&self, v: ValueId) -> Option<Quantization> {
         self.quantizations.get(&self.groups.group(v)?).copied()
     }
+}
+
+fn check_weights(graph: &Graph, structure: &Structure) -> Result<()> {
+    use crate::error::{Context, Error};
+    for (id, kind) in structure.integer_nodes() {
+        let Kind::Compute(role) = kind else { continue };
+        for v in [Some(role.weight), role.bias].into_iter().flatten().filter_map(|slot| graph.input(id, slot)) {
+            let data = graph.constant(v).map(crate::ir::Tensor::to_f32).transpose()?.unwrap_or_default();
+            if let Some(at) = data.iter().position(|x| !x.is_finite()) {
+                let error = Error::invalid(format!("\"{}\" holds {} at position {at}", graph.name(v), data[at]));
+                return Err(error).context(|| graph.node(id).label());
+            }
+        }
+    }
+    Ok(())
 }

@@ -36,7 +36,8 @@ impl Pass for SplitGemmBias {
         let mut patch = Patch::default();
         for (id, kind) in structure.integer_nodes() {
             let Kind::Compute(role) = kind else { continue };
-            if graph.node(id).op.is("Gemm") && split(graph, id, role, &mut patch).is_some() && cx.burn() {
+            let has_bias = role.bias.is_some_and(|slot| graph.input(id, slot).is_some());
+            if graph.node(id).op.is("Gemm") && has_bias && cx.burn() && split(graph, id, role, &mut patch).is_some() {
                 outcome.changes += 1;
             }
         }
@@ -57,7 +58,9 @@ fn split(graph: &Graph, id: NodeId, role: &ComputeRole, patch: &mut Patch) -> Op
     let product = patch.node(gemm, &inputs, &hint, ty.clone());
     let mut add = Node::new(OpId::onnx("Add"));
     add.rank = rank;
-    add.name = format!("{}_bias", graph.node(id).name).into();
+    if !graph.node(id).name.is_empty() {
+        add.name = format!("{}_bias", graph.node(id).name).into();
+    }
     let sum = patch.node(add, &[Some(product), Some(bias.into())], graph.name(y), ty);
     patch.replace(y, sum);
     Some(())
