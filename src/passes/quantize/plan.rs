@@ -3,8 +3,8 @@
 use super::groups::ScaleGroups;
 use super::options::{Eight, QuantizeOptions};
 use super::structure::{Decision, Kind, Structure};
-use crate::error::Result;
-use crate::ir::{Graph, Model, ValueId};
+use crate::error::{Context, Error, Result};
+use crate::ir::{Graph, Model, Tensor, ValueId};
 use std::collections::{HashMap, HashSet};
 
 /// Scale and zero point of a value: `x = scale * (q - zero_point)`.
@@ -145,11 +145,10 @@ impl Plan {
 }
 
 fn check_weights(graph: &Graph, structure: &Structure) -> Result<()> {
-    use crate::error::{Context, Error};
     for (id, kind) in structure.integer_nodes() {
         let Kind::Compute(role) = kind else { continue };
         for v in [Some(role.weight), role.bias].into_iter().flatten().filter_map(|slot| graph.input(id, slot)) {
-            let data = graph.constant(v).map(crate::ir::Tensor::to_f32).transpose()?.unwrap_or_default();
+            let data = graph.constant(v).map(Tensor::to_f32).transpose()?.unwrap_or_default();
             if let Some(at) = data.iter().position(|x| !x.is_finite()) {
                 let error = Error::invalid(format!("\"{}\" holds {} at position {at}", graph.name(v), data[at]));
                 return Err(error).context(|| graph.node(id).label());
