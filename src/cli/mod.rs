@@ -10,6 +10,9 @@ mod validate;
 use clap::{Args, Parser, Subcommand};
 use std::process::ExitCode;
 
+/// More threads than any machine has use for only take memory.
+const MAX_THREADS: usize = 512;
+
 /// Exit status of a result that breaks a bound (`--max-drop`, `--min-sqnr`, `--min-agreement`).
 const GATE_FAILED: u8 = 3;
 
@@ -71,7 +74,7 @@ pub fn main() -> ExitCode {
 
 fn run(cli: Cli) -> anyhow::Result<Done> {
     if let Some(n) = cli.common.threads {
-        anyhow::ensure!(n > 0, "--threads takes at least 1");
+        anyhow::ensure!((1..=MAX_THREADS).contains(&n), "--threads takes 1 to {MAX_THREADS}");
         rayon::ThreadPoolBuilder::new().num_threads(n).build_global()?;
     }
     // tract turns bad models into panics here and there; the runtime makes errors of them, so nobody needs the noise.

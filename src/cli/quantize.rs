@@ -4,6 +4,7 @@ use super::validate::{DataArgs, GateArgs};
 use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
+use sardonyx::drift::Gate;
 use sardonyx::passes::quantize::{Eight, Format, QuantizeOptions, Runtime, Scope};
 use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, ValidateStep};
 use std::path::PathBuf;
@@ -160,6 +161,9 @@ impl From<EightArg> for Eight {
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
+        if self.no_validate && self.gate.gate() != Gate::default() {
+            anyhow::bail!("--no-validate leaves nothing to hold against --max-drop, --min-sqnr and --min-agreement");
+        }
         let recipe = self.recipe();
         if self.print_recipe {
             super::output::print(&recipe.to_toml()?)?;

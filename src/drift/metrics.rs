@@ -221,6 +221,11 @@ impl Classes {
             c.top1 += u64::from(a == b);
             c.top5 += u64::from(place(v, a) < TOP);
             let Some(label) = labels.map(|l| l[k]) else { continue };
+            if !usize::try_from(label).is_ok_and(|l| l < columns) {
+                return Err(Error::data(format!(
+                    "label {label} of sample {k} of the batch is none of {columns} classes"
+                )));
+            }
             let right = [a as i64 == label, b as i64 == label];
             c.labelled += 1;
             for (total, right) in c.right.iter_mut().zip(right) {

@@ -70,6 +70,11 @@ fn write_temporary(target: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()
     if target.is_dir() {
         return Err(Error::usage("it is a folder"));
     }
+    if std::fs::metadata(target).is_ok_and(|m| !m.is_file()) {
+        return Err(Error::usage(
+            "it is a device or a pipe; results are renamed into place, which needs a regular file",
+        ));
+    }
     let mut builder = tempfile::Builder::new();
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask, as for any new file

@@ -32,13 +32,14 @@ impl Graph {
         }
     }
 
-    /// A name that no value has: `hint`, or `hint_1`, `hint_2`, ...
+    /// A name that no value has, here or in a body: `hint`, or `hint_1`, `hint_2`, ...
     pub(crate) fn fresh_name(&self, hint: &str) -> Arc<str> {
-        if !self.by_name.contains_key(hint) && !hint.is_empty() {
+        let free = |name: &str| !self.by_name.contains_key(name) && !self.inner_names.contains(name);
+        if free(hint) && !hint.is_empty() {
             return hint.into();
         }
         let names = (1u32..).map(|k| format!("{hint}_{k}"));
-        names.map(Arc::from).find(|n: &Arc<str>| !self.by_name.contains_key(n)).unwrap_or_else(|| hint.into())
+        names.map(Arc::from).find(|n: &Arc<str>| free(n)).unwrap_or_else(|| hint.into())
     }
 
     /// Adds a node with its edges. Absent optional inputs and outputs are `None`; trailing ones count as slots.
@@ -85,6 +86,9 @@ impl Graph {
             bodies.flat_map(|b| b.outer_values().into_iter().map(|v| b.value(v).name.clone())).collect()
         };
         let mut have: HashSet<ValueId> = self.captures(id).into_iter().collect();
+        let mut inner = HashSet::new();
+        self.node(id).bodies().for_each(|b| b.collect_names(&mut inner));
+        self.inner_names.extend(inner);
         for name in wanted {
             let v = self.value_or_new(&name)?;
             if have.insert(v) {
@@ -92,6 +96,12 @@ impl Graph {
             }
         }
         Ok(())
+    }
+
+    /// Names of all values of the graph and of the bodies in it.
+    fn collect_names(&self, names: &mut HashSet<Arc<str>>) {
+        names.extend(self.by_name.keys().cloned());
+        names.extend(self.inner_names.iter().cloned());
     }
 
     pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {

@@ -5,7 +5,7 @@ use crate::proto;
 use petgraph::Direction;
 use petgraph::stable_graph::{NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoNodeReferences};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 /// Identifies a node within one graph, until the next dead-code elimination.
@@ -54,6 +54,8 @@ pub struct Graph {
     pub(super) inputs: Vec<ValueId>,
     pub(super) outputs: Vec<ValueId>,
     pub(super) by_name: HashMap<Arc<str>, ValueId>,
+    /// Names inside the bodies of nodes: SSA form forbids them here too.
+    pub(super) inner_names: HashSet<Arc<str>>,
     /// Fields that no pass reads, kept as read.
     pub shell: GraphShell,
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{Graph, Node, NodeId, Tensor, Type, Value, ValueId};
+use std::collections::HashMap;
 
 /// A value in a patch: one that the graph has, or one that the patch adds.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -92,10 +93,8 @@ impl Patch {
     /// Makes the changes. Deletes nothing.
     pub(super) fn apply(self, graph: &mut Graph) -> Result<()> {
         let mut added: Vec<ValueId> = Vec::with_capacity(self.values);
-        let find = |r: Ref, added: &[ValueId]| match r {
-            Ref::Old(v) => v,
-            Ref::New(k) => added[k],
-        };
+        // A later step that names a replaced value means what replaced it.
+        let mut replaced: HashMap<ValueId, ValueId> = HashMap::new();
         for step in self.steps {
             match step {
                 Step::Value { hint, ty, init } => {
@@ -105,13 +104,17 @@ impl Patch {
                     added.push(graph.add_value(value)?);
                 }
                 Step::Node { node, inputs, outputs } => {
-                    let inputs: Vec<_> = inputs.into_iter().map(|r| r.map(|r| find(r, &added))).collect();
+                    let inputs: Vec<_> = inputs.into_iter().map(|r| r.map(|r| find(r, &added, &replaced))).collect();
                     let outputs: Vec<_> = outputs.into_iter().map(|k| k.map(|k| added[k])).collect();
                     graph.add_node(*node, &inputs, &outputs)?;
                 }
-                Step::Replace { old, new } => replace(graph, old, find(new, &added), matches!(new, Ref::New(_)))?,
+                Step::Replace { old, new } => {
+                    let to = find(new, &added, &replaced);
+                    replace(graph, old, to, matches!(new, Ref::New(_)))?;
+                    replaced.insert(old, to);
+                }
                 Step::SetInput { node, slot, value } => {
-                    graph.set_input(node, slot, value.map(|r| find(r, &added)));
+                    graph.set_input(node, slot, value.map(|r| find(r, &added, &replaced)));
                 }
                 Step::FixInput { value } => {
                     let kept = graph.inputs().iter().copied().filter(|&v| v != value).collect();
@@ -121,6 +124,17 @@ impl Patch {
         }
         Ok(())
     }
+}
+
+fn find(r: Ref, added: &[ValueId], replaced: &HashMap<ValueId, ValueId>) -> ValueId {
+    let mut v = match r {
+        Ref::Old(v) => v,
+        Ref::New(k) => added[k],
+    };
+    while let Some(&next) = replaced.get(&v) {
+        v = next;
+    }
+    v
 }
 
 fn replace(graph: &mut Graph, old: ValueId, new: ValueId, added: bool) -> Result<()> {

@@ -8,7 +8,7 @@ use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, SplitGemmBias, WritePlan};
+use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
 use crate::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
 use crate::runtime::{self, Wanted};
@@ -60,6 +60,8 @@ pub fn quantize(
     progress: &dyn Progress,
 ) -> Result<Quantized> {
     let hash = fingerprint(model);
+    // Against the model as the user knows it: preparation folds nodes away.
+    Selection::new(&step.options)?.check(&model.graph)?;
     let mut passes = prepare(model, &step.options, cx, check)?;
     let mut plan = Plan::draft(model, &step.options)?;
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
@@ -87,7 +89,8 @@ pub fn quantize(
             })?;
             union = Some(union.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
         }
-        let (low, high) = union.unwrap_or_default();
+        // Always zero in the data: a scale as for 0 to 1, so that biases that depend on it keep their digits.
+        let (low, high) = union.filter(|r| *r != (0.0, 0.0)).unwrap_or((0.0, 1.0));
         let QuantParams { scale, zero_point } = QuantParams::from_range(low, high, &spec);
         Ok(Quantization { scale, zero_point, eight })
     })?;

@@ -43,9 +43,7 @@ pub struct RunReport {
 /// # Errors
 /// One line that names the place; nothing is written then.
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
-    if let Some(step) = &recipe.validate {
-        step.gate.validate()?;
-    }
+    recipe.check()?;
     let original = io::load(input)?;
     let place = || input.display().to_string();
     let mut report = rewrite(recipe, &original, progress).context(place)?;
@@ -148,7 +146,7 @@ pub fn validate_files(
     step: &ValidateStep,
     progress: &dyn Progress,
 ) -> Result<DriftReport> {
-    step.gate.validate()?;
+    step.check()?;
     let (a, b) = (io::load(original)?, io::load(rewritten)?);
     let mut report = DriftReport {
         models: Change::new(original.display().to_string(), rewritten.display().to_string()),

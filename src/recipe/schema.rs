@@ -110,12 +110,45 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// Checks what the types of the fields do not.
+    ///
+    /// # Errors
+    /// A count of zero, bounds that mean nothing, options that exclude each other.
+    pub fn check(&self) -> Result<()> {
+        if let Some(q) = &self.quantize {
+            positive(&[("samples", q.samples), ("batch", q.batch)])?;
+            q.options.check()?;
+        }
+        match &self.validate {
+            Some(v) => v.check(),
+            None => Ok(()),
+        }
+    }
+
     /// Writes the recipe.
     ///
     /// # Errors
     /// None in practice.
     pub fn to_toml(&self) -> Result<String> {
         toml::to_string(self).map_err(|e| Error::internal(format!("recipe: {e}")))
+    }
+}
+
+impl ValidateStep {
+    /// As [`Recipe::check`].
+    ///
+    /// # Errors
+    /// As [`Recipe::check`].
+    pub fn check(&self) -> Result<()> {
+        positive(&[("samples", self.samples), ("batch", self.batch)])?;
+        self.gate.validate()
+    }
+}
+
+fn positive(counts: &[(&str, Option<usize>)]) -> Result<()> {
+    match counts.iter().find(|(_, n)| *n == Some(0)) {
+        Some((name, _)) => Err(Error::usage(format!("{name} must be at least 1"))),
+        None => Ok(()),
     }
 }
 

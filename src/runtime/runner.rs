@@ -177,7 +177,12 @@ impl Runner {
             sources.push(outlet);
         }
         model.set_input_outlets(&sources).map_err(tract_error)?;
-        let typed = model.into_optimized().map_err(tract_error)?;
+        let optimized = guarded("optimizing", || model.clone().into_optimized().map_err(tract_error));
+        // tract's optimizer gives up on some graphs that it can run as they are.
+        let typed = match optimized {
+            Ok(typed) => typed,
+            Err(e) => model.into_typed().map_err(|_| e)?,
+        };
         SimplePlan::new(typed).map_err(tract_error)
     }
 }

@@ -52,6 +52,8 @@ pub(super) struct Weight {
     pub scale: Ref,
     pub zero_point: Ref,
     pub scales: Vec<f32>,
+    /// Output channels.
+    pub channels: usize,
     pub bias: Option<Ref>,
 }
 
@@ -221,7 +223,7 @@ impl<'a> Emitter<'a> {
         let mut weight = match self.weights.get(&key) {
             Some(found) => found.clone(),
             None => {
-                let made = self.add_weight(w, &quantized, transpose)?;
+                let made = self.add_weight(w, &quantized, channels, transpose)?;
                 self.weights.insert(key, made.clone());
                 made
             }
@@ -241,7 +243,7 @@ impl<'a> Emitter<'a> {
         self.successor(b, tensor)
     }
 
-    fn add_weight(&mut self, w: ValueId, q: &QuantizedWeight, transpose: bool) -> Result<Weight> {
+    fn add_weight(&mut self, w: ValueId, q: &QuantizedWeight, channels: usize, transpose: bool) -> Result<Weight> {
         let name = self.graph.name(w);
         let tensor = if transpose { super::weights::transpose8(&q.data)? } else { q.data.clone() };
         let dtype = tensor.dtype;
@@ -249,7 +251,7 @@ impl<'a> Emitter<'a> {
         let dims: &[usize] = if q.scale.len() == 1 && !self.plan.options.per_channel { &[] } else { &[q.scale.len()] };
         let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &q.scale));
         let zero_point = self.code_constant(dtype, dims, &vec![q.zero_point; q.scale.len()]);
-        Ok(Weight { data, scale, zero_point, scales: q.scale.clone(), bias: None })
+        Ok(Weight { data, scale, zero_point, scales: q.scale.clone(), channels, bias: None })
     }
 
     /// The integer form of a constant: under its name where nobody else uses it.

@@ -1,7 +1,7 @@
 //! What the caller may choose.
 
 use crate::error::{Error, Result};
-use crate::ir::{DType, Node};
+use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
@@ -163,8 +163,19 @@ impl Selection {
         left_out.then_some("not among --include")
     }
 
-    /// The first pattern that matches none of the nodes, which is most likely a typing error.
-    pub fn unmatched<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Option<&str> {
+    /// Refuses a pattern that matches no node of the graph, which is most likely a typing error.
+    ///
+    /// # Errors
+    /// The first such pattern.
+    pub fn check(&self, graph: &Graph) -> Result<()> {
+        let nodes: Vec<&Node> = graph.nodes().map(|n| graph.node(n)).collect();
+        match self.unmatched(nodes.into_iter()) {
+            Some(text) => Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type"))),
+            None => Ok(()),
+        }
+    }
+
+    fn unmatched<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Option<&str> {
         let lists = [&self.include, &self.exclude];
         let mut all = lists.into_iter().flatten().flat_map(|p| p.texts.iter().enumerate().map(move |(k, t)| (p, k, t)));
         all.find(|(p, k, _)| !nodes.clone().any(|n| p.matching(n).any(|m| m == *k))).map(|(_, _, text)| text.as_str())

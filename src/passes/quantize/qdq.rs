@@ -3,7 +3,7 @@
 use super::emit::Emitter;
 use super::structure::{Kind, Structure};
 use crate::error::Result;
-use crate::ir::{Node, NodeId, OpId};
+use crate::ir::{DType, Node, NodeId, OpId, Tensor, Type, ValueId};
 use crate::ops::spec::ComputeRole;
 use crate::passes::Ref;
 
@@ -63,7 +63,7 @@ fn single(e: &mut Emitter, id: NodeId, kind: &Kind, node: Node, inputs: &[Option
 }
 
 /// Points the weight and bias inputs at DequantizeLinear of their integers.
-fn weight(e: &mut Emitter, id: NodeId, role: &ComputeRole, inputs: &mut [Option<Ref>]) -> Result<()> {
+fn weight(e: &mut Emitter, id: NodeId, role: &ComputeRole, inputs: &mut Vec<Option<Ref>>) -> Result<()> {
     let (x, w) = (e.input(id, role.activation)?, e.input(id, role.weight)?);
     let x_scale = e.quantization(x)?.scale;
     let quantized = e.weight(id, role, false)?;
@@ -78,21 +78,23 @@ fn weight(e: &mut Emitter, id: NodeId, role: &ComputeRole, inputs: &mut [Option<
     let name = format!("{}_dequantized", e.graph.name(w));
     inputs[role.weight] = Some(e.patch.node(node, &operands, &name, e.graph.ty(w).cloned()));
     let (Some(bias), Some(slot)) = (quantized.bias, role.bias) else { return Ok(()) };
-    let b = e.input(id, slot)?;
     let scale: Vec<f32> = quantized.scales.iter().map(|s| x_scale * s).collect();
     let dims: &[usize] = if per_channel { &[scale.len()] } else { &[] };
-    let hint = format!("{}_s", e.graph.name(b));
-    let scale = e.patch.constant(&hint, crate::ir::Tensor::from_f32(dims, &scale));
+    // A node without a bias gets one where rounding the weight shifts its mean output.
+    let name = e.graph.input(id, slot).map_or_else(|| format!("{}_bias", e.graph.name(w)), |b| e.graph.name(b).into());
+    let scale = e.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &scale));
     let mut node = Node::new(OpId::onnx("DequantizeLinear"));
     node.rank = rank;
     if per_channel {
         node.set("axis", 0i64.into());
     }
-    let name = format!("{}_dequantized", e.graph.name(b));
-    inputs[slot] = Some(e.patch.node(node, &[Some(bias), Some(scale)], &name, e.graph.ty(b).cloned()));
+    let ty = Some(Type::tensor(DType::F32, &[quantized.channels]));
+    let float = e.patch.node(node, &[Some(bias), Some(scale)], &format!("{name}_dequantized"), ty);
+    inputs.resize(inputs.len().max(slot + 1), None);
+    inputs[slot] = Some(float);
     Ok(())
 }
 
-fn float_name(e: &Emitter, v: crate::ir::ValueId) -> String {
+fn float_name(e: &Emitter, v: ValueId) -> String {
     format!("{}_float", e.graph.name(v))
 }

@@ -108,6 +108,10 @@ fn movement(e: &mut Emitter, id: NodeId, slot: usize) -> Result<()> {
     let x = e.input(id, slot)?;
     let mut inputs: Vec<Option<Ref>> = e.graph.node_inputs(id).into_iter().map(|v| v.map(Ref::Old)).collect();
     inputs[slot] = Some(e.code(x)?);
+    if e.graph.node(id).op.is("Pad") {
+        // Only modes that repeat elements are data movement: the constant is not used, and its type would be wrong.
+        inputs.get_mut(2).map(Option::take);
+    }
     let node = same_node(e, id);
     let outputs = e.graph.node_outputs(id);
     let hints = outputs.iter().map(|v| v.map(|v| (e.code_name(v), e.code_type(v)))).collect();

@@ -10,7 +10,7 @@ use crate::passes::{Effect, Outcome, Pass, PassContext, Patch};
 /// Before: `y = Gemm(x, W, b)`. After: `p = Gemm(x, W)`, `y = Add(p, b)`.
 ///
 /// When: the Gemm will be quantized in standard QLinear operators; QLinearMatMul has no bias, and the product's own
-/// range is needed, so it must be a value before calibration.
+/// range is needed, so it must be a value before calibration. It takes no fuel: quantization cannot go on without it.
 /// Why it is equal: Gemm adds `b` last; alpha and beta are 1 where it is quantizable.
 pub struct SplitGemmBias {
     /// The options of the quantization that follows.
@@ -26,7 +26,7 @@ impl Pass for SplitGemmBias {
         Effect::Rounding
     }
 
-    fn run(&self, model: &mut Model, cx: &PassContext) -> Result<Outcome> {
+    fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
         let mut outcome = Outcome::default();
         if self.options.format != Format::Qlinear || self.options.runtime != Runtime::Portable {
             return Ok(outcome);
@@ -37,7 +37,7 @@ impl Pass for SplitGemmBias {
         for (id, kind) in structure.integer_nodes() {
             let Kind::Compute(role) = kind else { continue };
             let has_bias = role.bias.is_some_and(|slot| graph.input(id, slot).is_some());
-            if graph.node(id).op.is("Gemm") && has_bias && cx.burn() && split(graph, id, role, &mut patch).is_some() {
+            if graph.node(id).op.is("Gemm") && has_bias && split(graph, id, role, &mut patch).is_some() {
                 outcome.changes += 1;
             }
         }
@@ -58,9 +58,6 @@ fn split(graph: &Graph, id: NodeId, role: &ComputeRole, patch: &mut Patch) -> Op
     let product = patch.node(gemm, &inputs, &hint, ty.clone());
     let mut add = Node::new(OpId::onnx("Add"));
     add.rank = rank;
-    if !graph.node(id).name.is_empty() {
-        add.name = format!("{}_bias", graph.node(id).name).into();
-    }
     let sum = patch.node(add, &[Some(product), Some(bias.into())], graph.name(y), ty);
     patch.replace(y, sum);
     Some(())

@@ -2,7 +2,7 @@
 
 use super::options::{Format, QuantizeOptions, Runtime, Scope, Selection};
 use crate::analysis::shapes::Contexts;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops;
 use crate::ops::spec::{ComputeRole, QuantRole};
@@ -49,14 +49,10 @@ impl Structure {
     /// Decides for every node of the main graph.
     ///
     /// # Errors
-    /// A cycle, an invalid pattern, a pattern that matches no node.
+    /// A cycle, an invalid pattern.
     pub fn decide(model: &Model, options: &QuantizeOptions) -> Result<Self> {
-        options.check()?;
         let graph = &model.graph;
         let selection = Selection::new(options)?;
-        if let Some(text) = selection.unmatched(graph.nodes().map(|n| graph.node(n)).collect::<Vec<_>>().into_iter()) {
-            return Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type")));
-        }
         let contexts = Contexts::new(model, graph);
         let (wanted, native) = (HashSet::new(), HashSet::new());
         let mut decider = Decider { contexts, graph, options, selection, wanted, native };
@@ -247,7 +243,7 @@ impl Decider<'_> {
                 Candidate::Not(decision) => decision,
                 Candidate::Activation(low, high) => {
                     bounds.insert(id, (low, high));
-                    self.activation(id, &decisions)
+                    self.activation(id, (low, high), &decisions)
                 }
                 Candidate::Can(Kind::Move(slot)) => self.movement(id, slot),
                 Candidate::Can(kind) => Decision::Integer(kind),
@@ -260,7 +256,12 @@ impl Decider<'_> {
         Ok(Structure { order: order.to_vec(), decisions, bounds })
     }
 
-    fn activation(&self, id: NodeId, decisions: &HashMap<NodeId, Decision>) -> Decision {
+    fn activation(
+        &self,
+        id: NodeId,
+        bounds: (Option<f32>, Option<f32>),
+        decisions: &HashMap<NodeId, Decision>,
+    ) -> Decision {
         let Some(x) = self.graph.input(id, 0).filter(|x| self.native.contains(x)) else {
             return Decision::Float("its input is computed in float".into());
         };
@@ -270,7 +271,11 @@ impl Decider<'_> {
         if producer.is_some_and(computes) && self.graph.only_use(x).is_some() {
             return Decision::Absorbed;
         }
-        Decision::Integer(Kind::Clamp)
+        // On codes of its input, bounds narrower than a few steps would be lost; zero is always a code.
+        match bounds {
+            (None | Some(0.0), None) => Decision::Integer(Kind::Clamp),
+            _ => Decision::Float("clamps a value that is used unclamped too".into()),
+        }
     }
 
     fn movement(&self, id: NodeId, slot: usize) -> Decision {

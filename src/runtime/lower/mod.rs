@@ -98,6 +98,10 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
     let node = graph.node(id);
     let op_type = node.op.op_type.clone();
     let (standard, microsoft) = (node.op.domain.is_empty(), &*node.op.domain == MICROSOFT);
+    if standard && matches!(&*op_type, "Conv" | "Slice") {
+        repair::hold_stride(graph, id)?;
+    }
+    let node = graph.node(id);
     let renamed = match &*op_type {
         "QuantizeLinear" => kernels::QUANTIZE,
         "DequantizeLinear" => kernels::DEQUANTIZE,

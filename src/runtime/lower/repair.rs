@@ -138,3 +138,31 @@ pub(super) fn lstm(graph: &mut Graph, id: NodeId) -> Result<()> {
     emit.graph.set_input(id, INITIAL_C, Some(apart));
     Ok(())
 }
+
+/// Puts a barrier before a Slice with steps, and before a Conv of which tract makes a smaller one behind a downsampling
+/// (stride > 1 that divides the reach of the kernel). tract moves downsampling up through the graph, and is wrong about
+/// what it moves it through: a Conv with `SAME` padding keeps that name although its padding changes, and a Softmax over
+/// the downsampled axis loses terms of its sum.
+pub(super) fn hold_stride(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let node = graph.node(id);
+    let downsamples = if node.op.is("Slice") {
+        graph.input(id, 4).is_some_and(|steps| {
+            let steps = graph.constant(steps).and_then(|t| t.to_i64().ok());
+            steps.is_none_or(|s| s.iter().any(|s| s.unsigned_abs() > 1))
+        })
+    } else {
+        let weight = graph.input(id, 1).and_then(|w| graph.constant(w));
+        let kernel = weight.and_then(|w| w.dims.get(2..)).unwrap_or(&[]);
+        let at = |name: &str, k: usize| node.ints(name).and_then(|v| v.get(k).copied()).unwrap_or(1);
+        let axes = node.ints("strides").map_or(0, <[i64]>::len);
+        (0..axes).any(|k| {
+            let reach = kernel.get(k).map_or(0, |&n| n as i64 - 1).saturating_mul(at("dilations", k));
+            at("strides", k) > 1 && reach % at("strides", k) == 0
+        })
+    };
+    if downsamples && let Some(x) = graph.input(id, 0) {
+        let apart = Emit { graph, node: id }.node(BARRIER, &[Some(x)], &[])?;
+        graph.set_input(id, 0, Some(apart));
+    }
+    Ok(())
+}
