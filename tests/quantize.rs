@@ -267,3 +267,49 @@ fn other_types_and_symmetries_work_too() {
         }
     }
 }
+
+#[test]
+fn a_layer_that_feeds_a_layer_sees_what_replaced_its_input() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[N,2] x) => (float[N,2] y)
+<float[2,2] w = {1, -2, 0.5, 0.25}, float[2,2] v = {1, 2, 3, 4}, float[2] b = {1, 2}>
+{
+    h = Gemm (x, w, b)
+    y = Gemm (h, v, b)
+}
+"#;
+    let inputs = QuantizeOptions { format: Format::Qdq, scope: Scope::Inputs, ..options() };
+    let out = write(text, &inputs, 128);
+    let gemms: Vec<NodeId> = out.graph.nodes().filter(|&n| out.graph.node(n).op.is("Gemm")).collect();
+    assert_eq!(gemms.len(), 2, "the float producer of h is gone");
+    // Splitting biases off chained Gemms must see the first split too.
+    let mut model = model(text);
+    let split = sardonyx::passes::quantize::SplitGemmBias { options: options() };
+    manager::run(&mut model, &[&split as &dyn Pass], &PassContext::default(), None).unwrap();
+    assert_eq!((count(&model, "Gemm"), count(&model, "Add")), (2, 2));
+    assert!(model.graph.nodes().all(|n| model.graph.node_inputs(n).len() == 2));
+}
+
+#[test]
+fn a_corrected_bias_is_added_where_there_was_none() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[N,2,4,4] x) => (float[N,2,4,4] y)
+<float[2,2,1,1] w = {1, -2, 0.5, 0.2471}>
+{
+    y = Conv (x, w)
+}
+"#;
+    for format in [Format::Qlinear, Format::Qdq] {
+        let options = QuantizeOptions { format, ..options() };
+        let mut model = model(text);
+        let mut plan = Plan::draft(&model, &options).unwrap();
+        let quantization = Quantization { scale: 0.1, zero_point: 0, eight: Eight::U8 };
+        plan.set_scales(&model.graph, |_, _| Ok(quantization)).unwrap();
+        plan.set_input_mean(&model.graph, "x", vec![3.0, 50.0]);
+        manager::run(&mut model, &[&WritePlan { plan } as &dyn Pass], &PassContext::default(), None).unwrap();
+        let (op, slot) = if format == Format::Qdq { ("Conv", 2) } else { ("QLinearConv", 8) };
+        assert!(model.graph.input(node_of(&model.graph, op), slot).is_some(), "{format:?}");
+    }
+}

@@ -66,3 +66,77 @@ fn qlinear_matmul_is_exact_where_f32_sums_would_not_be() {
     let nodes = vec![node("QLinearMatMul", &["x", "one", "z", "w", "one", "z", "ys", "z"], "y")];
     assert_eq!(run(nodes, &constants, &x, &[])[0].to_tensor().unwrap(), Tensor::from_u8(&[1, 1], &[255]));
 }
+
+/// Runs a model given in text on its input `x`.
+fn run_text(text: &str, x: &Tensor) -> Vec<f32> {
+    let model = sardonyx::io::text::parse_model(text).unwrap();
+    let runner = Runner::new(&model, &RunnerOptions::default()).unwrap();
+    let outputs = runner.run(&Feed::from([("x".to_string(), x.clone())])).unwrap();
+    outputs[0].as_f32().unwrap().to_vec()
+}
+
+/// 1x1x8x8, different in every element.
+fn ramp() -> Tensor {
+    let data: Vec<f32> = (0..64).map(|k| ((k * 29) % 64) as f32 - 20.0).collect();
+    Tensor::from_f32(&[1, 1, 8, 8], &data)
+}
+
+#[test]
+fn downsampling_is_not_moved_through_same_padding() {
+    let net = |padding: &str| {
+        format!(
+            r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[1,1,8,8] x) => (float[1,1,4,4] y)
+<float[1,1,3,3] w = {{1, 2, 3, 4, 5, 6, 7, 8, 9}}, float[1,1,1,1] v = {{1}}>
+{{
+    c = Conv <{padding}> (x, w)
+    r = Relu (c)
+    y = Conv <strides = [2, 2]> (r, v)
+}}
+"#
+        )
+    };
+    let explicit = run_text(&net("pads = [1, 1, 1, 1]"), &ramp());
+    assert_eq!(run_text(&net("auto_pad = \"SAME_UPPER\""), &ramp()), explicit);
+}
+
+#[test]
+fn a_slice_with_steps_is_not_moved_into_a_softmax() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[1,1,8,8] x) => (float[1,1,8,4] y)
+<int64[1] start = {0}, int64[1] end = {8}, int64[1] axis = {3}, int64[1] step = {2}>
+{
+    s = Softmax <axis = 3> (x)
+    y = Slice (s, start, end, axis, step)
+}
+"#;
+    let data = ramp().to_f32().unwrap();
+    let got = run_text(text, &ramp());
+    for (k, y) in got.iter().enumerate() {
+        let row = &data[k / 4 * 8..k / 4 * 8 + 8];
+        let sum: f64 = row.iter().map(|&x| f64::from(x).exp()).sum();
+        let want = f64::from(row[k % 4 * 2]).exp() / sum;
+        assert!((f64::from(*y) - want).abs() < 1e-6, "element {k}: {y}, expected {want}");
+    }
+}
+
+#[test]
+fn reflecting_pads_do_not_use_the_constant() {
+    let net = |constant: &str| {
+        format!(
+            r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[1,1,8,8] x) => (float[1,1,10,10] y)
+<int64[8] pads = {{0, 0, 1, 1, 0, 0, 1, 1}}, float value = {{7}}>
+{{
+    y = Pad <mode = "reflect"> (x, pads{constant})
+}}
+"#
+        )
+    };
+    let got = run_text(&net(", value"), &ramp());
+    assert_eq!(got, run_text(&net(""), &ramp()));
+    assert_eq!(got[0], ramp().to_f32().unwrap()[9], "the corner is the element one row and one column in");
+}

@@ -2,10 +2,11 @@
 
 use super::{Comparison, OutputDrift};
 use crate::error::{Context, Error, Result};
-use crate::io::Dataset;
+use crate::io::{Dataset, Feed};
 use crate::ir::{Graph, Model};
 use crate::runtime::{Runner, RunnerOptions};
-use rayon::prelude::*;
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 
 /// The distance of every output, over all of `data`, batches of `batch` samples in parallel.
 ///
@@ -24,10 +25,9 @@ pub fn compare(
     let reference = Runner::new(original, &RunnerOptions::default()).context(|| "the original")?;
     let candidate = Runner::new(rewritten, &RunnerOptions::default()).context(|| "the rewritten model")?;
     let batches = data.batches(batch);
-    let one = |i: usize| -> Result<Vec<Comparison>> {
-        let feed = batches.feed(i)?;
-        let u = reference.run(&feed).context(|| "the original")?;
-        let v = candidate.run(&feed).context(|| "the rewritten model")?;
+    let one = |i: usize, feed: &Feed| -> Result<Vec<Comparison>> {
+        let u = reference.run(feed).context(|| "the original")?;
+        let v = candidate.run(feed).context(|| "the rewritten model")?;
         let labels = data.labels().and_then(|l| l.get(batches.samples(i)));
         let compared = u.iter().zip(&v).zip(&names).map(|((u, v), name)| {
             let mut comparison = Comparison::new();
@@ -35,19 +35,40 @@ pub fn compare(
             update.context(|| format!("output \"{name}\""))?;
             Ok(comparison)
         });
-        let compared = compared.collect();
-        tick();
-        compared
+        compared.collect()
     };
-    // Collected in batch order and merged in that order: sums of floats depend on it.
-    let parts: Vec<Result<Vec<Comparison>>> = (0..batches.len()).into_par_iter().map(one).collect();
-    let mut all = vec![Comparison::new(); names.len()];
-    for part in parts {
-        for (sum, batch) in all.iter_mut().zip(part?) {
-            sum.merge(&batch);
+    let total = vec![Comparison::new(); names.len()];
+    let sums = Mutex::new(InOrder { total, next: 0, early: BTreeMap::new() });
+    let work = |_: &mut (), i: usize, feed: &Feed| {
+        let compared = one(i, feed)?;
+        sums.lock().unwrap_or_else(PoisonError::into_inner).add(i, compared);
+        tick();
+        Ok(())
+    };
+    batches.fold(|| (), work)?;
+    let all = sums.into_inner().unwrap_or_else(PoisonError::into_inner).total;
+    Ok(all.iter().zip(&names).map(|(c, name)| c.finish(name)).collect())
+}
+
+/// Merges the comparisons of batches in the order of the batches: sums of floats depend on it.
+struct InOrder {
+    /// Per output, of all batches before `next`.
+    total: Vec<Comparison>,
+    next: usize,
+    /// Of batches that were done before their turn.
+    early: BTreeMap<usize, Vec<Comparison>>,
+}
+
+impl InOrder {
+    fn add(&mut self, batch: usize, compared: Vec<Comparison>) {
+        self.early.insert(batch, compared);
+        while let Some(batch) = self.early.remove(&self.next) {
+            for (sum, comparison) in self.total.iter_mut().zip(&batch) {
+                sum.merge(comparison);
+            }
+            self.next += 1;
         }
     }
-    Ok(all.iter().zip(&names).map(|(c, name)| c.finish(name)).collect())
 }
 
 /// Output names, where both models have the same required inputs and the same outputs.

@@ -6,8 +6,9 @@
 
 mod random;
 mod slot;
+mod stream;
 
-use super::npz::{Npz, rows};
+use super::npz::Npz;
 use super::{external, nesting, tensor_from_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::{Graph, Tensor};
@@ -21,7 +22,7 @@ use std::path::{Path, PathBuf};
 /// One complete set of inputs, by graph input name.
 pub type Feed = BTreeMap<String, Tensor>;
 
-/// Samples for a model, checked against its inputs. Batches can be made in parallel.
+/// Samples for a model, checked against its inputs. They are read when their batch is asked for.
 #[derive(Debug)]
 pub struct Dataset {
     slots: Vec<Slot>,
@@ -34,8 +35,8 @@ pub struct Dataset {
 
 #[derive(Debug)]
 enum Source {
-    /// One array per slot, axis 0 = sample.
-    Arrays(Vec<Tensor>),
+    /// A `.npz` with one array per slot, axis 0 = sample, and the number of samples in it.
+    Arrays { path: PathBuf, samples: usize },
     /// One `.npz` per feed.
     Npz(Vec<PathBuf>),
     /// Per feed one `.pb` file per slot.
@@ -47,12 +48,12 @@ enum Source {
 impl Dataset {
     /// Opens data for `graph`'s required inputs; `label` names the array with one integer per sample.
     ///
-    /// Shapes and types are checked here; NaN and infinity here for a single `.npz`, else when the feed is read (not in
-    /// ONNX test sets, which hold them on purpose).
+    /// Names, shapes and types are checked here; NaN and infinity when the feed is read (not in ONNX test sets, which
+    /// hold them on purpose). Only labels are kept in memory.
     ///
     /// # Errors
     /// One line naming the file and the array: missing (with the names that there are), no samples, arrays of different
-    /// sample counts, wrong type, rank or fixed size, NaN or infinity, damaged files.
+    /// sample counts, wrong type, rank or fixed size, damaged files.
     pub fn open(path: &Path, graph: &Graph, label: Option<&str>) -> Result<Self> {
         let slots = slot::required(graph)?;
         if slots.is_empty() {
@@ -85,7 +86,6 @@ impl Dataset {
 
     fn open_arrays(path: &Path, mut slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
         let mut npz = Npz::open(path)?;
-        let mut arrays = Vec::with_capacity(slots.len());
         let mut first: Option<(String, usize)> = None;
         for slot in &mut slots {
             let header = npz.header(&slot.name)?.ok_or_else(|| missing(&slot.name, "input", &npz.names()))?;
@@ -110,11 +110,6 @@ impl Dataset {
         if let Some(k) = batching.fixed().filter(|&k| k > samples) {
             return Err(Error::data(format!("the model takes {k} samples at once, the file has {samples}")));
         }
-        for slot in &slots {
-            let array = npz.array(&slot.name)?.ok_or_else(|| missing(&slot.name, "input", &npz.names()))?;
-            slot.check_finite(&array, true)?;
-            arrays.push(array);
-        }
         let labels = label.map(|l| read_labels(&mut npz, l)).transpose()?;
         if let Some((labels, name)) = labels.as_ref().zip(label)
             && labels.len() != samples
@@ -122,7 +117,8 @@ impl Dataset {
             let n = labels.len();
             return Err(Error::data(format!("labels \"{name}\" are {n} numbers for {samples} samples")));
         }
-        Ok(Self { slots, source: Source::Arrays(arrays), batching, samples, labels, labels_per_sample: 1 })
+        let source = Source::Arrays { path: path.to_path_buf(), samples };
+        Ok(Self { slots, source, batching, samples, labels, labels_per_sample: 1 })
     }
 
     fn open_npz_folder(path: &Path, slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
@@ -205,18 +201,10 @@ impl Dataset {
         Batches { data: self, size }
     }
 
+    /// A feed of any source whose feeds can be made in any order.
     fn feed(&self, range: Range<usize>) -> Result<Feed> {
         match &self.source {
-            Source::Arrays(arrays) => {
-                let piece = |(slot, array): (&Slot, &Tensor)| {
-                    let mut t = rows(array, range.clone())?;
-                    if slot.adds_sample_axis {
-                        t.dims.remove(0);
-                    }
-                    Ok((slot.name.to_string(), t))
-                };
-                self.slots.iter().zip(arrays).map(piece).collect()
-            }
+            Source::Arrays { .. } => Err(Error::internal("arrays are read in order")),
             Source::Npz(files) => self.read_npz_feed(at(files, range.start)?),
             Source::TestSets(sets) => {
                 let files = at(sets, range.start)?;
@@ -227,6 +215,18 @@ impl Dataset {
         }
     }
 
+    /// Checks rows that were read from arrays, the first one of them sample `start`, and gives them the inputs' shapes.
+    fn finish_samples(&self, mut feed: Feed, start: usize) -> Result<Feed> {
+        for slot in &self.slots {
+            let Some(rows) = feed.get_mut(&*slot.name) else { continue };
+            slot.check_finite(rows, Some(start))?;
+            if slot.adds_sample_axis {
+                rows.dims.remove(0);
+            }
+        }
+        Ok(feed)
+    }
+
     fn read_npz_feed(&self, file: &Path) -> Result<Feed> {
         let place = || file.display().to_string();
         let mut npz = Npz::open(file).context(place)?;
@@ -235,7 +235,7 @@ impl Dataset {
             let array = npz.array(&slot.name).context(place)?;
             let array = array.ok_or_else(|| missing(&slot.name, "input", &npz.names())).context(place)?;
             slot.check_feed(array.dtype, &array.dims).context(place)?; // the file may have changed since it was opened
-            slot.check_finite(&array, false).context(place)?;
+            slot.check_finite(&array, None).context(place)?;
             feed.insert(slot.name.to_string(), array);
         }
         Ok(feed)
@@ -277,17 +277,6 @@ impl Batches<'_> {
     pub fn samples(&self, i: usize) -> Range<usize> {
         let start = (i * self.size).min(self.data.samples);
         start..(start + self.size).min(self.data.samples)
-    }
-
-    /// Feed `i`. Sharing memory with the data where they are in one array.
-    ///
-    /// # Errors
-    /// No such feed; a file that cannot be read, or holds NaN or infinity.
-    pub fn feed(&self, i: usize) -> Result<Feed> {
-        if i >= self.len() {
-            return Err(Error::internal(format!("feed {i} of {}", self.len())));
-        }
-        self.data.feed(self.samples(i))
     }
 }
 

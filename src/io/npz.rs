@@ -1,20 +1,21 @@
 //! NumPy's `.npz`: a zip of `.npy` arrays (NEP 1: magic, version, a Python dict literal, the elements).
 //!
-//! Arrays are inflated once into one buffer, from which samples are sliced without copying.
+//! Arrays are inflated from front to back, as many rows at a time as are asked for.
+
+mod elements;
 
 use super::files::write_with;
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Tensor, TensorData};
 use bytes::Bytes;
+pub(super) use elements::{Elements, Rows};
 use npyz::zip::result::ZipError;
 use npyz::zip::{CompressionMethod, DateTime, ZipArchive, ZipWriter, write::FileOptions};
 use std::fs::File;
 use std::io::{BufReader, Cursor, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 const MAGIC: &[u8] = b"\x93NUMPY";
-/// Deflate cannot expand more than this, so a header that promises more is not believed when reserving memory.
-const MAX_EXPANSION: u64 = 1032;
 /// Longest header that is read: NumPy's own limit for untrusted files is 10,000.
 const MAX_HEADER: usize = 1 << 16;
 
@@ -38,6 +39,8 @@ const TYPES: &[(&str, DType)] = &[
 
 /// An open `.npz`.
 pub(super) struct Npz {
+    path: PathBuf,
+    bytes: u64,
     archive: ZipArchive<BufReader<File>>,
 }
 
@@ -53,11 +56,12 @@ impl Npz {
     /// Opens the archive and reads its directory only.
     pub fn open(path: &Path) -> Result<Self> {
         let file = File::open(path)?;
-        if file.metadata()?.is_dir() {
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
             return Err(Error::data("it is a folder, expected an .npz file"));
         }
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|e| damaged(&e))?;
-        Ok(Self { archive })
+        Ok(Self { path: path.to_path_buf(), bytes: metadata.len(), archive })
     }
 
     /// Names of the arrays, sorted.
@@ -70,25 +74,24 @@ impl Npz {
 
     /// Type and shape of an array; `None` where there is none of this name. Inflates only the header.
     pub fn header(&mut self, name: &str) -> Result<Option<Header>> {
-        Ok(self.entry(name, |file, _| read_header(file))?.map(|(header, _)| header))
+        Ok(self.elements(name)?.map(|e| e.header))
     }
 
     /// An array, row-major; `None` where there is none of this name.
     pub fn array(&mut self, name: &str) -> Result<Option<Tensor>> {
-        self.entry(name, |file, most| {
-            let (header, start) = read_header(file)?;
-            read_elements(file, header, most.saturating_sub(start as u64))
-        })
+        let Some(elements) = self.elements(name)? else { return Ok(None) };
+        elements.read().map(Some).context(|| format!("array \"{name}\""))
     }
 
-    fn entry<T>(&mut self, name: &str, read: impl FnOnce(&mut dyn Read, u64) -> Result<T>) -> Result<Option<T>> {
-        let mut file = match self.archive.by_name(&npyz::npz::file_name_from_array_name(name)) {
-            Ok(file) => file,
+    /// A reader of its own for an array; `None` where there is none of this name. Inflates only the header.
+    pub fn elements(&mut self, name: &str) -> Result<Option<Elements>> {
+        let place = || format!("array \"{name}\"");
+        let entry = match self.archive.by_name(&npyz::npz::file_name_from_array_name(name)) {
+            Ok(entry) => entry,
             Err(ZipError::FileNotFound) => return Ok(None),
-            Err(e) => return Err(damaged(&e)).context(|| format!("array \"{name}\"")),
+            Err(e) => return Err(damaged(&e)).context(place),
         };
-        let most = file.size().min(file.compressed_size().saturating_mul(MAX_EXPANSION));
-        read(&mut file, most).map(Some).context(|| format!("array \"{name}\""))
+        Elements::open(&self.path, self.bytes, &entry).map(Some).context(place)
     }
 }
 
@@ -153,27 +156,6 @@ fn parse_descr(descr: &str) -> Result<DType> {
         return Err(Error::data(format!("it is big-endian ('{descr}'); {fix}")));
     }
     Ok(dtype)
-}
-
-fn read_elements(file: &mut dyn Read, header: Header, most: u64) -> Result<Tensor> {
-    let Header { dtype, dims, fortran } = header;
-    let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
-    let size = count.and_then(|n| dtype.bytes_for(n));
-    let size = size.filter(|&s| s as u64 <= most).ok_or_else(|| {
-        Error::data(format!("its header promises shape {dims:?} of {dtype}, which is more than the file holds"))
-    })?;
-    // One byte more than expected: the read that finds the end is also the one that checks the CRC.
-    let mut data = Vec::with_capacity(size + 1);
-    file.take(size as u64 + 1).read_to_end(&mut data).map_err(|e| damaged(&e))?;
-    if data.len() != size {
-        return Err(Error::data(format!(
-            "shape {dims:?} of {dtype} needs {size} bytes, the file has a different number"
-        )));
-    }
-    if fortran && dims.len() > 1 {
-        data = row_major(&data, &dims, dtype.bits() / 8);
-    }
-    Ok(Tensor::raw(dtype, &dims, data))
 }
 
 /// Reorders column-major elements of `size` bytes.
@@ -253,7 +235,7 @@ fn write_array(zip: &mut ZipWriter<Cursor<Vec<u8>>>, name: &str, tensor: &Tensor
 }
 
 /// Rows `range` of a row-major tensor, sharing its bytes. The caller checked that the rank is at least 1.
-pub(super) fn rows(t: &Tensor, range: std::ops::Range<usize>) -> Result<Tensor> {
+fn rows(t: &Tensor, range: std::ops::Range<usize>) -> Result<Tensor> {
     let TensorData::Raw(bytes) = &t.data else { return Err(Error::internal("rows of a tensor that is not raw")) };
     let total = t.dims.first().copied().unwrap_or(0);
     if range.end > total || range.start > range.end {

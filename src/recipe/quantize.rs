@@ -9,7 +9,9 @@ use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
-use crate::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
+use crate::passes::simplify::{
+    EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
+};
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
 use crate::runtime::{self, Wanted};
 
@@ -107,7 +109,7 @@ fn prepare(
     check: Option<&Check>,
 ) -> Result<Vec<PassReport>> {
     crate::analysis::shapes::infer_types(model)?;
-    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
+    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape)]);
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };

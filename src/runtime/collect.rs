@@ -3,10 +3,8 @@
 use super::{RunOutput, Runner, RunnerOptions};
 use crate::calibrate::{ChannelMeans, Collector};
 use crate::error::{Context, Result};
-use crate::io::Dataset;
+use crate::io::{Dataset, Feed};
 use crate::ir::Model;
-use rayon::prelude::*;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// What to collect.
 pub struct Wanted {
@@ -40,25 +38,17 @@ pub fn collect(
 ) -> Result<Collected> {
     let observe = wanted.ranges.iter().chain(wanted.means.iter().map(|(name, _)| name)).cloned().collect();
     let runner = Runner::new(model, &RunnerOptions { observe })?;
-    let batches = data.batches(batch);
-    let next = AtomicUsize::new(0);
-    // One collector per thread, each taking the next batch: what they collect merges exactly, in any order.
-    let work = |_| -> Result<Collected> {
-        let mut collected = Collected::nothing(wanted);
-        loop {
-            let i = next.fetch_add(1, Ordering::Relaxed);
-            if i >= batches.len() {
-                return Ok(collected);
-            }
-            let values = runner.run(&batches.feed(i)?).context(|| format!("calibration batch {i}"))?;
-            collected.add(wanted, &values[model.graph.outputs().len()..])?;
-            tick();
-        }
+    // One collector per thread: what they collect merges exactly, in any order.
+    let work = |collected: &mut Collected, i: usize, feed: &Feed| {
+        let values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
+        collected.add(wanted, &values[model.graph.outputs().len()..])?;
+        tick();
+        Ok(())
     };
-    let parts: Vec<Result<Collected>> = (0..rayon::current_num_threads()).into_par_iter().map(work).collect();
+    let parts = data.batches(batch).fold(|| Collected::nothing(wanted), work)?;
     let mut all = Collected::nothing(wanted);
     for part in parts {
-        all.merge(&part?)?;
+        all.merge(&part)?;
     }
     Ok(all)
 }

@@ -145,14 +145,14 @@ impl Slot {
         Error::data(format!("array \"{name}\" has shape {dims:?}, the graph input takes [{shape}]: {why}"))
     }
 
-    /// Refuses NaN and infinity; `by_sample`: axis 0 is the sample, which the message then names.
-    pub fn check_finite(&self, t: &Tensor, by_sample: bool) -> Result<()> {
+    /// Refuses NaN and infinity; `first`: axis 0 is the sample, its first row this one, and the message names it.
+    pub fn check_finite(&self, t: &Tensor, first: Option<usize>) -> Result<()> {
         let bytes = t.bytes()?;
         let Some(at) = first_not_finite(t.dtype, &bytes) else { return Ok(()) };
         let name = &self.name;
-        if by_sample {
+        if let Some(first) = first {
             let row = t.len() / t.dims.first().copied().unwrap_or(1).max(1);
-            let sample = at / row.max(1);
+            let sample = first + at / row.max(1);
             return Err(Error::data(format!("array \"{name}\" holds NaN or infinity in sample {sample}")));
         }
         Err(Error::data(format!("array \"{name}\" holds NaN or infinity at element {at}")))

@@ -119,6 +119,11 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
             return Ok(());
         }
         "LSTM" => return repair::lstm(graph, id),
+        "Pad" if node.string("mode").is_some_and(|m| m != "constant") => {
+            // Only the constant mode uses the constant; tract pads with it in every mode.
+            graph.set_input(id, 2, None);
+            return Ok(());
+        }
         "Softplus" => return repair::softplus(graph, id),
         "Celu" => return repair::celu(graph, id),
         "Swish" => return repair::swish(graph, id),
