@@ -8,7 +8,7 @@
 use prost::Message;
 use sardonyx::analysis::shapes::infer_types;
 use sardonyx::io::text::{parse_model, print_model};
-use sardonyx::io::{Dataset, decode_model, model_to_proto};
+use sardonyx::io::{Dataset, Feed, decode_model, model_to_proto};
 use sardonyx::ir::{Model, Tensor};
 use sardonyx::passes::manager::{self, PassReport};
 use sardonyx::passes::quantize::{QuantizeOptions, SplitGemmBias};
@@ -101,11 +101,17 @@ impl Case {
 fn execute(name: &str, original: &Model, model: &Model) -> Vec<Tensor> {
     let data = Dataset::random(&original.graph, 2, 1).unwrap();
     let runner = Runner::new(model, &RunnerOptions::default()).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let batches = data.batches(2);
-    let run = |i: usize| runner.run(&batches.feed(i).unwrap()).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let outputs: Vec<_> = (0..batches.len()).flat_map(run).collect();
+    let run = |all: &mut Vec<(usize, Vec<Tensor>)>, i: usize, feed: &Feed| {
+        let outputs = runner.run(feed)?;
+        all.push((i, outputs.iter().map(|o| o.to_tensor()).collect::<Result<_, _>>()?));
+        Ok(())
+    };
+    let parts = data.batches(2).fold(Vec::new, run).unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut batches: Vec<_> = parts.into_iter().flatten().collect();
+    batches.sort_by_key(|(i, _)| *i);
+    let outputs: Vec<Tensor> = batches.into_iter().flat_map(|(_, outputs)| outputs).collect();
     assert!(!outputs.is_empty(), "{name}");
-    outputs.iter().map(|o| o.to_tensor().unwrap()).collect()
+    outputs
 }
 
 fn compare(name: &str, effect: Effect, before: &[Tensor], after: &[Tensor]) {

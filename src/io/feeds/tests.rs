@@ -53,7 +53,11 @@ fn feed_at(batches: &Batches, i: usize) -> Result<Feed> {
 
 /// Reads everything.
 fn read_all(data: &Dataset, batch: usize) -> Result<usize> {
-    Ok(data.batches(batch).fold(|| 0, |n, _, feed| Ok(*n += feed.values().next().unwrap().dims[0]))?.iter().sum())
+    let count = |n: &mut usize, _, feed: &Feed| {
+        *n += feed.values().next().unwrap().dims[0];
+        Ok(())
+    };
+    Ok(data.batches(batch).fold(|| 0, count)?.iter().sum())
 }
 
 /// Opens arrays written to a file; the error as text, from opening or from reading.
@@ -204,7 +208,10 @@ fn compressed_and_column_major_arrays_stream_too() {
     let z = whole.windows(5).position(|w| w == b"z.npy").unwrap();
     let directory = whole.windows(4).position(|w| w == b"PK\x01\x02").unwrap();
     let values = |data: Dataset| -> Result<Vec<f32>> {
-        let note = |all: &mut Vec<f32>, _, feed: &Feed| Ok(all.extend(feed["z"].to_f32()?));
+        let note = |all: &mut Vec<f32>, _, feed: &Feed| {
+            all.extend(feed["z"].to_f32()?);
+            Ok(())
+        };
         let mut all = data.batches(7).fold(Vec::new, note)?.concat();
         all.sort_by(f32::total_cmp);
         Ok(all)
