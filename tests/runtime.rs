@@ -140,3 +140,18 @@ g (float[1,1,8,8] x) => (float[1,1,10,10] y)
     assert_eq!(got, run_text(&net(""), &ramp()));
     assert_eq!(got[0], ramp().to_f32().unwrap()[9], "the corner is the element one row and one column in");
 }
+
+#[test]
+fn a_sum_over_repeated_channels_has_all_its_terms() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[1,1,8,8] x) => (float[1,1,8,8] y)
+<int64[4] times = {1, 2, 1, 1}, float[1,2,1,1] w = {1, 10}>
+{
+    t = Tile (x, times)
+    y = Conv (t, w)
+}
+"#;
+    let want: Vec<f32> = ramp().to_f32().unwrap().iter().map(|x| 11.0 * x).collect();
+    assert_eq!(run_text(text, &ramp()), want);
+}

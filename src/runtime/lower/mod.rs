@@ -101,6 +101,9 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
     if standard && matches!(&*op_type, "Conv" | "Slice") {
         repair::hold_stride(graph, id)?;
     }
+    if standard && matches!(&*op_type, "Conv" | "ConvTranspose" | "MatMul" | "Gemm" | "Einsum") {
+        repair::hold_repetition(graph, id)?;
+    }
     let node = graph.node(id);
     let renamed = match &*op_type {
         "QuantizeLinear" => kernels::QUANTIZE,

@@ -166,3 +166,16 @@ pub(super) fn hold_stride(graph: &mut Graph, id: NodeId) -> Result<()> {
     }
     Ok(())
 }
+
+/// Puts a barrier between what repeats elements (Tile, Expand) and what sums products over them: tract takes the
+/// repetition out of the sum, and with it all but one of the terms.
+pub(super) fn hold_repetition(graph: &mut Graph, id: NodeId) -> Result<()> {
+    for (slot, v) in graph.node_inputs(id).into_iter().enumerate() {
+        let op = v.and_then(|v| graph.producer(v)).map(|(p, _)| &graph.node(p).op);
+        if op.is_some_and(|op| op.is("Tile") || op.is("Expand")) {
+            let apart = Emit { graph, node: id }.node(BARRIER, &[v], &[])?;
+            graph.set_input(id, slot, Some(apart));
+        }
+    }
+    Ok(())
+}
