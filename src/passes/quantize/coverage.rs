@@ -4,7 +4,7 @@ use super::plan::Plan;
 use super::structure::{Decision, Kind};
 use crate::analysis::cost;
 use crate::analysis::shapes::Contexts;
-use crate::ir::{Graph, Model, NodeId};
+use crate::ir::{Graph, Model, NodeId, Port};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -85,8 +85,7 @@ impl Coverage {
                 _ => false,
             };
             let uses = graph.uses(v);
-            let quantized =
-                uses.iter().all(|u| matches!(u.port, crate::ir::Port::In(slot) if in_integers(u.node, slot)));
+            let quantized = uses.iter().all(|u| matches!(u.port, Port::In(slot) if in_integers(u.node, slot)));
             self.weight_bytes.add(t.stored_bytes() as u64, quantized && !uses.is_empty());
         }
     }

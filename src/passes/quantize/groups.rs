@@ -1,9 +1,9 @@
 //! Scale groups: values that must share one scale and zero point.
 
-use super::options::{Format, QuantizeOptions, Runtime};
-use super::structure::{Kind, Structure};
-use crate::ir::{Graph, NodeId, ValueId};
-use std::collections::{BTreeMap, HashMap};
+use super::options::{Format, QuantizeOptions, Runtime, Scope};
+use super::structure::{Decision, Kind, Structure};
+use crate::ir::{Graph, NodeId, Port, ValueId};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 /// Values with one scale each, joined where an integer operator demands it.
 pub struct ScaleGroups {
@@ -72,7 +72,6 @@ pub fn has_output_scale(
     id: NodeId,
     kind: &Kind,
 ) -> bool {
-    use super::options::Scope;
     if options.scope == Scope::Inputs {
         return false;
     }
@@ -89,9 +88,8 @@ pub fn has_output_scale(
 
 /// Whether an integer node takes the value in 8 bits.
 pub fn taken_as_integer(graph: &Graph, structure: &Structure, v: ValueId) -> bool {
-    use super::structure::Decision;
     graph.uses(v).into_iter().any(|u| match (structure.decision(u.node), u.port) {
-        (Decision::Integer(kind), crate::ir::Port::In(slot)) => {
+        (Decision::Integer(kind), Port::In(slot)) => {
             Structure::quantized_slots(graph, u.node, kind).contains(&(slot as usize))
         }
         _ => false,
@@ -159,7 +157,7 @@ impl Sets {
             let root = self.root(k);
             members.entry(root).or_default().push(self.values[k]);
         }
-        let moved: std::collections::HashSet<ValueId> = moved.iter().copied().collect();
+        let moved: HashSet<ValueId> = moved.iter().copied().collect();
         let mut groups = ScaleGroups { group_of: HashMap::new(), sources: Vec::with_capacity(members.len()) };
         for values in members.into_values() {
             let group = groups.sources.len();

@@ -49,6 +49,7 @@ fn fold(graph: &Graph, id: NodeId) -> Option<Patch> {
     let mut patch = Patch::default();
     let weight_name = graph.name(layer.weight);
     let new_weight = patch.constant(weight_name, weight);
+    patch.replace(layer.weight, new_weight); // its only use is the layer that goes, so the name is free
     let bias_hint = layer.bias.map_or_else(|| format!("{}_bias", graph.name(y)), |b| graph.name(b).to_string());
     let new_bias = patch.constant(&bias_hint, bias);
     let mut node = layer.node;
