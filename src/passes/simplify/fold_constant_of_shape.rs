@@ -10,7 +10,7 @@ const MOST_BYTES: usize = 64 << 20;
 
 /// Before: `y = ConstantOfShape<value = e>(shape)`. After: initializer `y`, every element `e` (without `value`: f32 0).
 ///
-/// When: `shape` is a constant, `y` takes at most [`MOST_BYTES`] and is not a graph output, and `e` has whole bytes.
+/// When: `shape` is a constant, `y` takes at most 64 MiB and is not a graph output, and `e` has whole bytes.
 /// Why it is equal: an initializer that is not a graph input is a constant, and so is `shape`.
 pub struct FoldConstantOfShape;
 
