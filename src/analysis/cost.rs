@@ -41,7 +41,21 @@ pub fn cost(model: &Model) -> Cost {
         }
     }
     add_constants(&model.graph, &mut cost);
+    cost.ops = op_histogram(&model.graph);
     cost
+}
+
+/// Number of nodes by operator (`Conv`, `com.microsoft.Gelu`), those in bodies of If, Loop and Scan included.
+pub fn op_histogram(graph: &Graph) -> BTreeMap<String, usize> {
+    let mut histogram = BTreeMap::new();
+    let mut pending = vec![graph];
+    while let Some(graph) = pending.pop() {
+        for node in graph.nodes().map(|id| graph.node(id)) {
+            *histogram.entry(node.op.to_string()).or_insert(0) += 1;
+            pending.extend(node.bodies());
+        }
+    }
+    histogram
 }
 
 /// Multiply-accumulate operations of one node of `graph`, whose contexts these are; `None` where they are unknown.
@@ -62,7 +76,6 @@ fn add_constants(graph: &Graph, cost: &mut Cost) {
     }
     for id in graph.nodes() {
         let node = graph.node(id);
-        *cost.ops.entry(node.op.to_string()).or_default() += 1;
         if let Some(t) = node.tensor("value").filter(|_| node.op.is("Constant")) {
             add_tensor(t, cost);
         }

@@ -8,4 +8,4 @@ mod report;
 pub use compare::compare;
 pub use gate::Gate;
 pub use metrics::{Accuracy, Comparison, Element, OutputDrift};
-pub use report::{Change, DriftReport, op_histogram};
+pub use report::{Change, DriftReport};

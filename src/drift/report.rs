@@ -1,7 +1,6 @@
 //! The account of a rewrite, for people and for programs.
 
 use super::OutputDrift;
-use crate::ir::Graph;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -29,7 +28,7 @@ pub struct DriftReport {
     pub models: Change<String>,
     /// Size in bytes, external data included.
     pub bytes: Change<u64>,
-    /// Number of nodes by operator, see [`op_histogram`].
+    /// Number of nodes by operator, see [`crate::analysis::cost::op_histogram`].
     pub ops: Change<BTreeMap<String, usize>>,
     /// Multiply-accumulates of one sample.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,19 +44,6 @@ pub struct DriftReport {
     pub outputs: Vec<OutputDrift>,
     /// Bounds that do not hold, one sentence each, see [`super::Gate`].
     pub violations: Vec<String>,
-}
-
-/// Number of nodes by operator (`Conv`, `com.microsoft.Gelu`), those in bodies of If, Loop and Scan included.
-pub fn op_histogram(graph: &Graph) -> BTreeMap<String, usize> {
-    let mut histogram = BTreeMap::new();
-    let mut pending = vec![graph];
-    while let Some(graph) = pending.pop() {
-        for node in graph.nodes().map(|id| graph.node(id)) {
-            *histogram.entry(node.op.to_string()).or_insert(0) += 1;
-            pending.extend(node.bodies());
-        }
-    }
-    histogram
 }
 
 impl DriftReport {

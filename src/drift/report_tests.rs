@@ -81,7 +81,7 @@ fn nodes_in_bodies_count() {
         return;
     };
     let model: Model = crate::io::decode_model(bytes.into()).unwrap();
-    let histogram = op_histogram(&model.graph);
+    let histogram = crate::analysis::cost::op_histogram(&model.graph);
     assert_eq!(histogram.values().sum::<usize>(), 350);
     assert!(histogram["If"] >= 1);
 }

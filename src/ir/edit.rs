@@ -265,8 +265,7 @@ impl Graph {
     }
 
     fn drop_unused_values(&mut self, needed: &HashSet<ValueId>) {
-        // Outputs of a live node that nobody reads become absent optional outputs, except the first ones: a node's
-        // outputs are positional, so they stay.
+        // A node's outputs are positional, so those of a live node stay although nobody reads them.
         let keep = |g: &Self, v: ValueId| needed.contains(&v) || g.is_input(v) || g.producer(v).is_some();
         let unused: Vec<ValueId> = self.values().filter(|&v| !keep(self, v)).collect();
         for v in unused {
