@@ -54,19 +54,6 @@ fn dequantize<T: Quantized>(x: &Tensor, layout: &Layout, scales: &[f32], zeros: 
     let mut y = Tensor::zero::<f32>(x.shape())?;
     let (from, mut view) = (x.try_as_plain_ram()?, y.try_as_plain_ram_mut()?);
     let (from, to) = (from.as_slice::<T>()?, view.as_slice_mut::<f32>()?);
-    for run in layout.runs() {
-        let (from, to) = (&from[run.elements.clone()], &mut to[run.elements]);
-        if layout.varied() {
-            let (scales, zeros) = (&scales[run.first..][..to.len()], &zeros[run.first..][..to.len()]);
-            for (((y, &x), &s), &z) in to.iter_mut().zip(from).zip(scales).zip(zeros) {
-                *y = x.to_i32().wrapping_sub(z) as f32 * s;
-            }
-        } else {
-            let (scale, zero) = (scales[run.first], zeros[run.first]);
-            for (y, &x) in to.iter_mut().zip(from) {
-                *y = x.to_i32().wrapping_sub(zero) as f32 * scale;
-            }
-        }
-    }
+    layout.map(from, to, scales, zeros, |x, scale, zero| x.to_i32().wrapping_sub(zero) as f32 * scale);
     Ok(y)
 }

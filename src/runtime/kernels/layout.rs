@@ -40,11 +40,11 @@ macro_rules! quantized {
 quantized!(u8, i8, u16, i16, i32);
 
 /// One stretch of consecutive elements, and the parameters that belong to it.
-pub(super) struct Run {
+struct Run {
     /// Elements.
-    pub(super) elements: std::ops::Range<usize>,
+    elements: std::ops::Range<usize>,
     /// Its one parameter, or the first of as many as it has elements.
-    pub(super) first: usize,
+    first: usize,
 }
 
 /// Parameters over a tensor: one for all, one per index of an axis, or one per block of an axis.
@@ -84,7 +84,7 @@ impl Layout {
     }
 
     /// The stretches in order. In a varied layout a stretch has a parameter for each element, else one for all.
-    pub(super) fn runs(&self) -> impl Iterator<Item = Run> + '_ {
+    fn runs(&self) -> impl Iterator<Item = Run> + '_ {
         // Per axis with nothing inside: whole rows, whose parameters are the whole vector.
         let row_wise = self.block == 1 && self.varied && self.inner == 1;
         let (steps, len) = if row_wise { (1, self.axis) } else { (self.axis, self.inner) };
@@ -102,9 +102,30 @@ impl Layout {
         })
     }
 
-    /// Whether each element of a stretch has its own parameter.
-    pub(super) fn varied(&self) -> bool {
-        self.varied
+    /// `to[k] = f(from[k], scale, zero)` with the parameters that belong to each element.
+    #[inline(always)]
+    pub(super) fn map<A: Copy, B>(
+        &self,
+        from: &[A],
+        to: &mut [B],
+        scales: &[f32],
+        zeros: &[i32],
+        f: impl Fn(A, f32, i32) -> B,
+    ) {
+        for run in self.runs() {
+            let (from, to) = (&from[run.elements.clone()], &mut to[run.elements]);
+            if self.varied {
+                let (scales, zeros) = (&scales[run.first..][..to.len()], &zeros[run.first..][..to.len()]);
+                for (((y, &x), &s), &z) in to.iter_mut().zip(from).zip(scales).zip(zeros) {
+                    *y = f(x, s, z);
+                }
+            } else {
+                let (scale, zero) = (scales[run.first], zeros[run.first]);
+                for (y, &x) in to.iter_mut().zip(from) {
+                    *y = f(x, scale, zero);
+                }
+            }
+        }
     }
 }
 

@@ -61,20 +61,7 @@ fn quantize<T: Quantized>(x: &Tensor, layout: &Layout, scales: &[f32], zeros: &[
     let mut y = Tensor::zero_dt(T::datum_type(), x.shape())?;
     let (from, mut view) = (x.try_as_plain_ram()?, y.try_as_plain_ram_mut()?);
     let (from, to) = (from.as_slice::<f32>()?, view.as_slice_mut::<T>()?);
-    for run in layout.runs() {
-        let (from, to) = (&from[run.elements.clone()], &mut to[run.elements]);
-        if layout.varied() {
-            let (scales, zeros) = (&scales[run.first..][..to.len()], &zeros[run.first..][..to.len()]);
-            for (((y, &x), &s), &z) in to.iter_mut().zip(from).zip(scales).zip(zeros) {
-                *y = quantize_one(x, s, z);
-            }
-        } else {
-            let (scale, zero) = (scales[run.first], zeros[run.first]);
-            for (y, &x) in to.iter_mut().zip(from) {
-                *y = quantize_one(x, scale, zero);
-            }
-        }
-    }
+    layout.map(from, to, scales, zeros, quantize_one::<T>);
     Ok(y)
 }
 
