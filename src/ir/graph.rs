@@ -193,6 +193,11 @@ impl Graph {
         uses
     }
 
+    /// Whether a node uses the value.
+    pub fn has_uses(&self, id: ValueId) -> bool {
+        self.g.edges_directed(id.0, Direction::Outgoing).next().is_some()
+    }
+
     /// The only use, where there is exactly one and the value is not a graph output.
     pub fn only_use(&self, id: ValueId) -> Option<Use> {
         if self.is_output(id) {

@@ -5,6 +5,7 @@ use crate::analysis::shapes;
 use crate::error::{Context, Result};
 use crate::ir::Model;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What one pass did.
@@ -16,6 +17,9 @@ pub struct PassReport {
     pub effect: Effect,
     /// Patches applied.
     pub changes: usize,
+    /// The same by rule, where the pass has several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<&'static str, usize>,
     /// Milliseconds, verification included.
     pub milliseconds: f64,
     /// Why not more.
@@ -73,6 +77,7 @@ fn run_one(model: &mut Model, pass: &dyn Pass, cx: &PassContext) -> Result<PassR
         pass: pass.name().into(),
         effect: pass.effect(),
         changes: outcome.changes,
+        rules: outcome.rules,
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
         notes: outcome.notes,
     })

@@ -1,10 +1,14 @@
 //! Passes: rules, what they may do, and the machinery that runs them.
 
+mod evaluator;
 pub mod manager;
 mod pass;
 mod patch;
 pub mod quantize;
+mod rewrite;
 pub mod simplify;
 
-pub use pass::{Effect, Note, Outcome, Pass, PassContext, Rewrite, RewritePass, RuleContext};
+pub use evaluator::Evaluator;
+pub use pass::{Effect, Note, Outcome, Pass, PassContext};
 pub use patch::{Patch, Ref};
+pub use rewrite::{GraphRewrite, Rewrite, RewritePass, RuleContext};

@@ -135,7 +135,7 @@ impl Pass for RequireOpset {
             return Ok(Outcome::default());
         }
         opset::require(model, OPSET)?;
-        Ok(Outcome { changes: 1, notes: vec![] })
+        Ok(Outcome { changes: 1, ..Outcome::default() })
     }
 }
 
