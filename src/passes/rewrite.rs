@@ -259,6 +259,7 @@ impl<'a> Sweep<'a> {
     fn bodies(&mut self, graph: &mut Graph, id: NodeId, facts: &Facts, parent: Option<&Scope>) -> Result<usize> {
         // The bodies are taken out of the graph that they look at.
         let mut attributes = std::mem::take(&mut graph.node_mut(id).attributes);
+        let mut names = graph.take_names(); // a new name in a body must differ from those around it
         let scope = Scope::new(self.model, graph, &facts.data, parent);
         let bodies = attributes.iter_mut().flat_map(|a| match &mut a.value {
             AttributeValue::Graph(g) => std::slice::from_mut(&mut **g),
@@ -266,8 +267,14 @@ impl<'a> Sweep<'a> {
             _ => &mut [],
         });
         let known = facts.bodies.get(&id).map_or(&[][..], Vec::as_slice);
-        let changes: Result<usize> =
-            bodies.zip(known).map(|(body, facts)| self.graph(body, facts, Some(&scope))).sum();
+        let sweep = |(body, facts): (&mut Graph, &Facts)| {
+            body.lend_names(std::mem::take(&mut names));
+            let changes = self.graph(body, facts, Some(&scope));
+            names = body.take_names();
+            changes
+        };
+        let changes: Result<usize> = bodies.zip(known).map(sweep).sum();
+        graph.lend_names(names);
         graph.node_mut(id).attributes = attributes;
         graph.refresh_captures(id)?;
         changes
