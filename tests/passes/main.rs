@@ -12,6 +12,7 @@ use sardonyx::io::{Dataset, Feed, decode_model, model_to_proto};
 use sardonyx::ir::{Model, Tensor};
 use sardonyx::passes::manager::{self, PassReport};
 use sardonyx::passes::quantize::{QuantizeOptions, SplitGemmBias};
+use sardonyx::passes::simplify::eliminate::eliminate_rules;
 use sardonyx::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
 use sardonyx::passes::{Effect, Pass, PassContext, Rewrite, RewritePass};
 use sardonyx::runtime::{Runner, RunnerOptions};
@@ -27,13 +28,14 @@ fn pass(name: &str) -> Box<dyn Pass> {
     fn rule(rule: impl Rewrite + 'static) -> Box<dyn Pass> {
         Box::new(RewritePass::new(rule.name(), vec![Box::new(rule)]))
     }
-    let all: [Box<dyn Pass>; 5] = [
+    let mut all: Vec<Box<dyn Pass>> = vec![
         rule(LiftConstants),
         rule(EliminateIdentity),
         rule(FoldBatchNorm),
         Box::new(LiftInitializerInputs),
         Box::new(SplitGemmBias { options: QuantizeOptions::default() }),
     ];
+    all.extend(eliminate_rules().into_iter().map(|r| Box::new(RewritePass::new(r.name(), vec![r])) as Box<dyn Pass>));
     all.into_iter().find(|p| p.name() == name).unwrap_or_else(|| panic!("no pass \"{name}\""))
 }
 

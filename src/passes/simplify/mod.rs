@@ -1,5 +1,6 @@
 //! Rules that keep every output, bit for bit or up to rounding.
 
+pub mod eliminate;
 mod eliminate_identity;
 mod fold_batch_norm;
 mod fold_constant_of_shape;
