@@ -74,6 +74,15 @@ impl Graph {
         }
     }
 
+    /// Ends what is at an output slot, if anything is.
+    pub(super) fn cut_output(&mut self, node: NodeId, slot: usize) {
+        let edge = self.node_cell(node).outputs.get(slot).copied().flatten();
+        if let Some(edge) = edge {
+            self.node_cell_mut(node).outputs[slot] = None;
+            self.cut_edges += usize::from(self.g.edge_weight_mut(edge).and_then(Option::take).is_some());
+        }
+    }
+
     /// Ends all captures of a node.
     pub(super) fn cut_captures(&mut self, node: NodeId) {
         if !self.node_cell(node).captures.is_empty() {

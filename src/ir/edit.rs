@@ -5,7 +5,7 @@ use super::graph::{Entity, NodeCell, ValueCell};
 use super::names::Names;
 use super::{Graph, Node, NodeId, Port, Value, ValueId};
 use crate::error::{Error, Result};
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 impl Graph {
@@ -106,6 +106,14 @@ impl Graph {
         self.names.merge(names);
     }
 
+    /// Counts the names of all values of the graph and of the bodies in it.
+    pub(super) fn count_names(&self, counts: &mut HashMap<Arc<str>, u32>) {
+        self.by_name.keys().for_each(|name| *counts.entry(name.clone()).or_default() += 1);
+        for id in self.nodes() {
+            self.node(id).bodies().for_each(|b| b.count_names(counts));
+        }
+    }
+
     pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
         &mut self.node_cell_mut(id).node
     }
@@ -153,6 +161,19 @@ impl Graph {
         let node = self.node_mut(id);
         node.input_slots = node.input_slots.max(slot as u32 + 1);
         self.tidy();
+    }
+
+    /// Takes the value from the node that makes it, which keeps an unused output slot in its place.
+    pub(crate) fn detach(&mut self, id: ValueId) {
+        if let Some((node, slot)) = self.producer(id) {
+            self.cut_output(node, slot);
+        }
+    }
+
+    /// Whether something needs the value and nothing gives it.
+    pub(crate) fn is_dangling(&self, id: ValueId) -> bool {
+        let exists = matches!(self.g.node_weight(id.0), Some(Entity::Value(_)));
+        exists && self.is_outer(id) && (self.has_uses(id) || self.is_output(id))
     }
 
     /// Points every use of `old`, captures and graph outputs included, at `new`.

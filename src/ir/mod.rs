@@ -5,6 +5,7 @@ mod dtype;
 mod edges;
 pub(crate) mod edit;
 mod graph;
+mod inline;
 mod model;
 mod names;
 mod node;
