@@ -9,7 +9,7 @@ use crate::ir::{AttributeValue, DType, Graph, NodeId, Tensor, ValueId};
 const IN_F32: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
 
 /// Whether any value of the graph, or of a body, is known to be f16.
-pub(super) fn has_half(graph: &Graph) -> bool {
+pub(in crate::runtime) fn has_half(graph: &Graph) -> bool {
     let f16 = Some(DType::F16);
     let of_value = |v: ValueId| {
         let value = graph.value(v);
