@@ -12,6 +12,7 @@ use sardonyx::io::{Dataset, Feed, decode_model, model_to_proto};
 use sardonyx::ir::{Model, Tensor};
 use sardonyx::passes::manager::{self, PassReport};
 use sardonyx::passes::quantize::{QuantizeOptions, SplitGemmBias};
+use sardonyx::passes::simplify::fuse_rules;
 use sardonyx::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
 use sardonyx::passes::{Effect, Pass, PassContext, Rewrite, RewritePass};
 use sardonyx::runtime::{Runner, RunnerOptions};
@@ -26,6 +27,9 @@ const ROUNDING: f32 = 1e-5;
 fn pass(name: &str) -> Box<dyn Pass> {
     fn rule(rule: impl Rewrite + 'static) -> Box<dyn Pass> {
         Box::new(RewritePass::new(rule.name(), vec![Box::new(rule)]))
+    }
+    if let Some(rule) = fuse_rules().into_iter().find(|r| r.name() == name) {
+        return Box::new(RewritePass::new(rule.name(), vec![rule]));
     }
     let all: [Box<dyn Pass>; 5] = [
         rule(LiftConstants),
