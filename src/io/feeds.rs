@@ -4,6 +4,7 @@
 //! model allows; or a folder of `.npz` files, each one a complete feed (recurrent state, several shapes); or a folder in
 //! the ONNX test layout (`test_data_set_*/input_*.pb`). Labels are one more array. Without data: seeded random input.
 
+mod probe;
 mod random;
 mod slot;
 mod stream;
@@ -13,6 +14,7 @@ use super::{external, nesting, tensor_from_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::proto;
+pub use probe::{Probe, probes};
 use prost::Message;
 use slot::{Batching, Slot};
 use std::collections::BTreeMap;
@@ -172,6 +174,11 @@ impl Dataset {
     /// Whether the samples are made up, which every report must say.
     pub fn is_random(&self) -> bool {
         matches!(self.source, Source::Random(_))
+    }
+
+    /// Whether each sample is a complete feed of its own, so that samples cannot be batched.
+    pub fn feeds_are_complete(&self) -> bool {
+        matches!(self.source, Source::Npz(_) | Source::TestSets(_))
     }
 
     /// Number of samples; where every file is a complete feed, the number of files.

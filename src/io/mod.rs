@@ -14,7 +14,7 @@ pub mod text;
 pub use decode::{decode_model, model_from_proto, tensor_from_proto};
 pub use encode::{graph_to_proto, model_to_proto, tensor_to_proto};
 pub use external::load_external;
-pub use feeds::{Batches, Dataset, Feed};
+pub use feeds::{Batches, Dataset, Feed, Probe, probes};
 pub use files::{load, save, write_atomically};
 pub use npz::{read_npz, write_npz};
 pub use size::{encoded_size, model_bytes};

@@ -99,7 +99,7 @@ impl Graph {
     }
 
     /// Names of all values of the graph and of the bodies in it.
-    fn collect_names(&self, names: &mut HashSet<Arc<str>>) {
+    pub(super) fn collect_names(&self, names: &mut HashSet<Arc<str>>) {
         names.extend(self.by_name.keys().cloned());
         names.extend(self.inner_names.iter().cloned());
     }
@@ -138,6 +138,20 @@ impl Graph {
         }
         let node = self.node_mut(id);
         node.input_slots = node.input_slots.max(slot as u32 + 1);
+    }
+
+    /// Takes the value from the node that makes it, which keeps an unused output slot in its place.
+    pub(crate) fn detach(&mut self, id: ValueId) {
+        let made = self.g.edges_directed(id.0, Direction::Incoming).find(|e| matches!(e.weight(), Port::Out(_)));
+        if let Some(e) = made.map(|e| e.id()) {
+            self.g.remove_edge(e);
+        }
+    }
+
+    /// Whether something needs the value and nothing gives it.
+    pub(crate) fn is_dangling(&self, id: ValueId) -> bool {
+        let exists = matches!(self.g.node_weight(id.0), Some(Entity::Value(_)));
+        exists && self.is_outer(id) && (self.has_uses(id) || self.is_output(id))
     }
 
     /// Points every use of `old`, captures and graph outputs included, at `new`.

@@ -3,6 +3,7 @@
 mod dtype;
 pub(crate) mod edit;
 mod graph;
+mod inline;
 mod model;
 mod node;
 mod order;

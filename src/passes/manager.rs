@@ -20,6 +20,9 @@ pub struct PassReport {
     /// The same by rule, where the pass has several.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     pub rules: BTreeMap<&'static str, usize>,
+    /// The rule that applied the last patch, where fuel is limited.
+    #[serde(skip)]
+    pub last_rule: Option<String>,
     /// Milliseconds, verification included.
     pub milliseconds: f64,
     /// Why not more.
@@ -78,6 +81,7 @@ fn run_one(model: &mut Model, pass: &dyn Pass, cx: &PassContext) -> Result<PassR
         effect: pass.effect(),
         changes: outcome.changes,
         rules: outcome.rules,
+        last_rule: Some(cx.last_rule()).filter(|r| !r.is_empty()),
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
         notes: outcome.notes,
     })

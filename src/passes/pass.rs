@@ -97,4 +97,3 @@ pub trait Pass {
     /// The model stays as it was: the manager rolls back.
     fn run(&self, model: &mut Model, cx: &PassContext) -> Result<Outcome>;
 }
-

@@ -33,6 +33,7 @@ enum Step {
     Replace { old: ValueId, new: Ref },
     SetInput { node: NodeId, slot: usize, value: Option<Ref> },
     FixInput { value: ValueId },
+    Inline { node: NodeId, body: &'static str },
 }
 
 impl Patch {
@@ -90,6 +91,11 @@ impl Patch {
         self.steps.push(Step::FixInput { value });
     }
 
+    /// Puts the nodes of a body without inputs in the place of the node that owns it: its outputs become the node's.
+    pub fn inline(&mut self, node: NodeId, body: &'static str) {
+        self.steps.push(Step::Inline { node, body });
+    }
+
     /// Makes the changes. Deletes nothing.
     pub(super) fn apply(self, graph: &mut Graph) -> Result<()> {
         let mut added: Vec<ValueId> = Vec::with_capacity(self.values);
@@ -120,6 +126,7 @@ impl Patch {
                     let kept = graph.inputs().iter().copied().filter(|&v| v != value).collect();
                     graph.set_inputs(kept);
                 }
+                Step::Inline { node, body } => graph.inline(node, body)?,
             }
         }
         Ok(())

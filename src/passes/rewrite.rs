@@ -266,8 +266,7 @@ impl<'a> Sweep<'a> {
             _ => &mut [],
         });
         let known = facts.bodies.get(&id).map_or(&[][..], Vec::as_slice);
-        let changes: Result<usize> =
-            bodies.zip(known).map(|(body, facts)| self.graph(body, facts, Some(&scope))).sum();
+        let changes: Result<usize> = bodies.zip(known).map(|(body, facts)| self.graph(body, facts, Some(&scope))).sum();
         graph.node_mut(id).attributes = attributes;
         graph.refresh_captures(id)?;
         changes

@@ -2,11 +2,13 @@
 
 mod collect;
 mod custom;
+mod evaluator;
 mod kernels;
 mod lower;
 mod runner;
 mod tensor;
 
 pub use collect::{Collected, Wanted, collect};
+pub use evaluator::RuntimeEvaluator;
 pub use lower::unsupported;
 pub use runner::{RunOutput, Runner, RunnerOptions};
