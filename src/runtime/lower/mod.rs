@@ -115,16 +115,18 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
             return Ok(());
         }
         "LSTM" => return repair::lstm(graph, id),
-        "Pad" if node.string("mode").is_some_and(|m| m != "constant") => {
-            // Only the constant mode uses the constant; tract pads with it in every mode.
-            graph.set_input(id, 2, None);
-            return Ok(());
-        }
+        "Pad" if repair::plain_pad(graph, id) => return Ok(()),
+        "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
+        "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
         "Softplus" => return repair::softplus(graph, id),
         "Celu" => return repair::celu(graph, id),
         "Swish" => return repair::swish(graph, id),
         _ if half && repair::in_f32(&op_type) => return repair::through_f32(graph, id),
         _ if microsoft && composite::knows(&op_type) => return composite::rewrite(graph, id),
+        _ if standard => match kernels::private(&op_type) {
+            Some(name) => name,
+            None => return Ok(()),
+        },
         _ => return Ok(()),
     };
     if renamed == kernels::QUANTIZE
