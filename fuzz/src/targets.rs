@@ -62,18 +62,21 @@ pub fn verify(data: &[u8]) {
     again.verify().unwrap_or_else(|e| panic!("what was encoded is not valid: {e}"));
 }
 
-/// What is parsed and printed parses to an equal model.
+/// What is printed parses to a model that prints the same; printed once, nothing more is lost.
 pub fn text(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
     let Ok(model) = parse_model(text) else { return };
-    let verified = model.verify().is_ok();
     let printed = match print_model(&model) {
         Ok(printed) => printed,
-        Err(e) => return assert!(!verified, "a verified model is not printed: {e}"),
+        Err(e) => return assert!(model.verify().is_err(), "a verified model is not printed: {e}"),
     };
-    let again = parse_model(&printed).unwrap_or_else(|e| panic!("what was printed is refused: {e}\n{printed}"));
+    let parse = |text: &str| parse_model(text).unwrap_or_else(|e| panic!("what was printed is refused: {e}\n{text}"));
+    let again = parse(&printed);
+    assert_eq!(model.verify().is_ok(), again.verify().is_ok(), "printing makes it valid or invalid:\n{printed}");
+    let twice = print_model(&again).unwrap_or_else(|e| panic!("it is not printed again: {e}\n{printed}"));
+    assert_eq!(printed, twice, "what was printed means something else");
     let bytes = |model: &Model| model_to_proto(model).map(|m| m.encode_to_vec()).ok();
-    assert!(bytes(&model) == bytes(&again), "what was printed means something else:\n{printed}");
+    assert!(bytes(&again) == bytes(&parse(&twice)), "what was printed means something else:\n{printed}");
 }
 
 /// A model as protobuf or as text.
