@@ -85,12 +85,10 @@ fn rename_body(graph: &Graph, body: &mut Graph, prefix: &str) -> Result<()> {
 }
 
 /// `hint`, or that with a number: a name that is free in both graphs.
-fn free_name(graph: &Graph, other: &Graph, hint: &str) -> Arc<str> {
+fn free_name(graph: &Graph, other: &mut Graph, hint: &str) -> Arc<str> {
     let mut name = other.fresh_name(hint);
-    let mut k = 0u32;
-    while graph.fresh_name(&name) != name {
-        k += 1;
-        name = other.fresh_name(&format!("{hint}_{k}"));
+    while graph.has_name(&name) {
+        name = other.fresh_name(hint);
     }
     name
 }
