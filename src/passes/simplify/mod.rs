@@ -9,9 +9,11 @@ mod fold_constant_of_shape;
 mod fold_constants;
 mod fold_shapes;
 mod fuse;
+mod fuse_shape_gather;
 mod inline_if;
 mod lift_constants;
 mod lift_initializer_inputs;
+mod swap_branches;
 
 pub use eliminate_common_subexpression::EliminateCommonSubexpression;
 pub use eliminate_duplicate_initializer::EliminateDuplicateInitializer;
@@ -21,9 +23,11 @@ pub use fold_constant_of_shape::FoldConstantOfShape;
 pub use fold_constants::FoldConstants;
 pub use fold_shapes::FoldShapes;
 pub use fuse::*;
+pub use fuse_shape_gather::FuseShapeGather;
 pub use inline_if::InlineIf;
 pub use lift_constants::LiftConstants;
 pub use lift_initializer_inputs::LiftInitializerInputs;
+pub use swap_branches::SwapBranches;
 
 use super::{Evaluator, GraphRewrite, Rewrite, RewritePass};
 
@@ -39,10 +43,12 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
         Box::new(FoldConstantOfShape { limit: fold_limit }),
         Box::new(FoldConstants { limit: fold_limit }),
         Box::new(InlineIf),
+        Box::new(SwapBranches),
         Box::new(EliminateIdentity),
     ];
     rules.extend(eliminate::eliminate_rules());
     rules.push(Box::new(FoldBatchNorm));
+    rules.push(Box::new(FuseShapeGather));
     rules.extend(fuse_rules());
     let graph_rules: Vec<Box<dyn GraphRewrite>> =
         vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)];
