@@ -42,7 +42,10 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
     rules.extend(eliminate::eliminate_rules());
     rules.push(Box::new(FoldBatchNorm));
     let pass = RewritePass::new("simplify", rules);
-    let pass =
-        pass.with_graph_rules(vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)]);
+    let pass = pass.with_graph_rules(vec![
+        Box::new(eliminate::EliminateEqualShape),
+        Box::new(EliminateCommonSubexpression),
+        Box::new(EliminateDuplicateInitializer),
+    ]);
     pass.with_evaluator(evaluator)
 }
