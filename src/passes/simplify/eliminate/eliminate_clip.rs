@@ -55,7 +55,10 @@ fn apply(graph: &Graph, id: NodeId, cx: &RuleContext) -> Option<Patch> {
     let mut patch = Patch::default();
     let mut bound =
         |side: &str, b: Option<Bound>| b.map(|b| patch.constant(&format!("{}_{side}", graph.name(y)), b.tensor));
-    let inputs = [Some(x.into()), bound("min", low), bound("max", high)];
+    let mut inputs = vec![Some(x.into()), bound("min", low), bound("max", high)];
+    while inputs.last().is_some_and(Option::is_none) {
+        inputs.pop();
+    }
     let new = patch.node(node, &inputs, graph.name(y), graph.ty(y).cloned());
     patch.replace(y, new);
     Some(patch)
