@@ -4,18 +4,19 @@ use super::support::{exact_rule, is_used};
 use crate::ir::{Graph, NodeId};
 use crate::passes::{Patch, RuleContext};
 
-/// Before: `y, at = MaxPool(x)`, where nobody uses `at`. After: `y = MaxPool(x)`. The same for the optional outputs of
-/// Dropout, LayerNormalization, LSTM, GRU, RNN and Unique, last ones first.
+/// Before: `y, mask = Dropout(x)`, where nobody uses `mask`. After: `y = Dropout(x)`. The same for the optional outputs of
+/// LayerNormalization, LSTM, GRU, RNN and Unique, last ones first.
 ///
 /// When: the output is the node's last, is not the first, and is neither used nor a graph output.
-/// Why it is equal: an optional output is something that the operator says besides. (BatchNormalization and Split are
-/// not among these: there the number of outputs says what the node does.)
+/// Why it is equal: an optional output is something that the operator says besides. (Not among these:
+/// BatchNormalization and Split, where the number of outputs says what the node does, and MaxPool, for which ONNX Runtime has
+/// another kernel with positions than without, and the two treat NaN differently.)
 pub struct EliminateUnusedOutput;
 
 exact_rule!(
     EliminateUnusedOutput,
     "eliminate_unused_output",
-    ["MaxPool", "Dropout", "LayerNormalization", "LSTM", "GRU", "RNN", "Unique"],
+    ["Dropout", "LayerNormalization", "LSTM", "GRU", "RNN", "Unique"],
     apply
 );
 
