@@ -50,7 +50,10 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
     rules.push(Box::new(FoldBatchNorm));
     rules.push(Box::new(FuseShapeGather));
     rules.extend(fuse_rules());
-    let graph_rules: Vec<Box<dyn GraphRewrite>> =
-        vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)];
+    let graph_rules: Vec<Box<dyn GraphRewrite>> = vec![
+        Box::new(eliminate::EliminateEqualShape),
+        Box::new(EliminateCommonSubexpression),
+        Box::new(EliminateDuplicateInitializer),
+    ];
     RewritePass::new("simplify", rules).with_graph_rules(graph_rules).with_evaluator(evaluator)
 }
