@@ -12,8 +12,8 @@ use sardonyx::io::{Dataset, Feed, decode_model, model_to_proto};
 use sardonyx::ir::{Model, Tensor};
 use sardonyx::passes::manager::{self, PassReport};
 use sardonyx::passes::quantize::{QuantizeOptions, SplitGemmBias};
-use sardonyx::passes::simplify::fuse_rules;
 use sardonyx::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
+use sardonyx::passes::simplify::{fuse_graph_rules, fuse_rules};
 use sardonyx::passes::{Effect, Pass, PassContext, Rewrite, RewritePass};
 use sardonyx::runtime::{Runner, RunnerOptions};
 use std::collections::BTreeSet;
@@ -30,6 +30,9 @@ fn pass(name: &str) -> Box<dyn Pass> {
     }
     if let Some(rule) = fuse_rules().into_iter().find(|r| r.name() == name) {
         return Box::new(RewritePass::new(rule.name(), vec![rule]));
+    }
+    if let Some(rule) = fuse_graph_rules().into_iter().find(|r| r.name() == name) {
+        return Box::new(RewritePass::new(rule.name(), vec![]).with_graph_rules(vec![rule]));
     }
     let all: [Box<dyn Pass>; 5] = [
         rule(LiftConstants),

@@ -2,10 +2,10 @@
 
 use super::linear::{Affine, ChannelAxis, Layer};
 use super::matching::Look;
-use crate::ir::{DType, Graph, NodeId, ValueId};
-use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 use crate::error::Result;
+use crate::ir::{DType, Graph, NodeId, ValueId};
 use crate::ops::spec::{OpKey, onnx};
+use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 
 /// Before: `c = Conv(x, W, b)`, `y = Mul(c, k)`. After: `y = Conv(x, W * k, b * k)`, per output channel. The same for
 /// Div by `k`, for Add and Sub of `k` (which change `b` only), for `k - c`, and for ConvTranspose, Gemm and MatMul (which
@@ -56,7 +56,8 @@ fn fold(look: Look, id: NodeId, c: ValueId, k: ValueId, constant_first: bool) ->
     layer.absorb(&affine(&graph.node(id).op.op_type, k, constant_first)?, id)
 }
 
-fn affine(op: &str, k: Vec<f64>, constant_first: bool) -> Option<Affine> {
+/// What an operator with the constant `k`, as its first operand or its second, does to each channel.
+pub(super) fn affine(op: &str, k: Vec<f64>, constant_first: bool) -> Option<Affine> {
     let (ones, zeros) = (vec![1.0; k.len()], vec![0.0; k.len()]);
     Some(match (op, constant_first) {
         ("Mul", _) => Affine { scale: k, shift: zeros },

@@ -1,10 +1,10 @@
 //! MatMul and Add, or Gemm without a bias and Add, become Gemm.
 
 use super::matching::Look;
-use crate::ir::{DType, Dim, Graph, Node, NodeId, OpId, Type, ValueId};
-use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 use crate::error::Result;
+use crate::ir::{DType, Dim, Graph, Node, NodeId, OpId, Type, ValueId};
 use crate::ops::spec::{OpKey, onnx};
+use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 
 /// Before: `p = MatMul(a, b)`, `y = Add(p, c)`. After: `y = Gemm(a, b, c)`. The same for a Gemm without a bias.
 ///

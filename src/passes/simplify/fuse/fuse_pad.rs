@@ -1,10 +1,10 @@
 //! Padding before a convolution or pooling becomes its own.
 
 use super::matching::Look;
-use crate::ir::{AttributeValue, Graph, NodeId, ValueId};
-use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 use crate::error::Result;
+use crate::ir::{AttributeValue, Graph, NodeId, ValueId};
 use crate::ops::spec::{OpKey, onnx};
+use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 
 /// Before: `p = Pad(x, pads, e)`, `y = Conv(p, W, b)`. After: `y = Conv<pads = its own + pads>(x, W, b)`. The same for
 /// AveragePool and MaxPool.
@@ -44,7 +44,9 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let rank = added.len() / 2;
     let own = node.ints("pads").map_or_else(|| vec![0; 2 * rank], <[i64]>::to_vec);
     let automatic = node.string("auto_pad").is_some_and(|mode| mode != "NOTSET");
-    if automatic || own.len() != added.len() || node.attribute("auto_pad").is_some() && node.string("auto_pad").is_none()
+    if automatic
+        || own.len() != added.len()
+        || node.attribute("auto_pad").is_some() && node.string("auto_pad").is_none()
     {
         return None;
     }

@@ -1,10 +1,10 @@
 //! Transposes before a product become its attributes.
 
 use super::matching::Look;
-use crate::ir::{AttributeValue, DType, Graph, Node, NodeId, OpId, ValueId};
-use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 use crate::error::Result;
+use crate::ir::{AttributeValue, DType, Graph, Node, NodeId, OpId, ValueId};
 use crate::ops::spec::{OpKey, onnx};
+use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 
 /// Before: `t = Transpose<perm = [1, 0]>(a)`, `y = Gemm(t, b, c)`. After: `y = Gemm<transA = 1>(a, b, c)`, or without
 /// transA where it was set. The same for the second input and transB, and for MatMul of two matrices, which becomes Gemm.

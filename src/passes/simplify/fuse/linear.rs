@@ -141,8 +141,7 @@ impl<'a> Layer<'a> {
     fn scaled_weight(&self, affine: &Affine) -> Option<Tensor> {
         self.graph.only_use(self.weight)?;
         let old = floats(self.graph.constant(self.weight)?)?;
-        let scaled: Vec<f64> =
-            old.iter().enumerate().map(|(k, w)| w * affine.scale[(self.channel_of)(k)]).collect();
+        let scaled: Vec<f64> = old.iter().enumerate().map(|(k, w)| w * affine.scale[(self.channel_of)(k)]).collect();
         tensor_of(DType::F32, &self.dims, &scaled)
     }
 

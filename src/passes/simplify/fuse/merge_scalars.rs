@@ -1,10 +1,10 @@
 //! Constants that are multiplied or added one after the other become one.
 
 use super::matching::{Look, floats, tensor_of};
-use crate::ir::{DType, Graph, Node, NodeId, OpId, Tensor, ValueId};
-use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 use crate::error::Result;
+use crate::ir::{DType, Graph, Node, NodeId, OpId, Tensor, ValueId};
 use crate::ops::spec::{OpKey, onnx};
+use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 
 /// Before: `t = Mul(x, c)`, `y = Mul(t, d)`. After: `y = Mul(x, c * d)`. The same for Div by a constant (two of which stay
 /// a Div), and for Add and Sub of constants.
