@@ -2,8 +2,7 @@
 
 use super::{Graph, NodeId, Value, ValueId};
 use crate::error::{Error, Result};
-use std::collections::{HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::HashMap;
 
 impl Graph {
     /// Copies the nodes and initializers of the body in attribute `attribute` of `owner` into this graph and makes the
@@ -49,20 +48,19 @@ impl Graph {
     }
 
     /// Gives the body's own values names that nothing in this graph has, the owner's bodies aside.
-    fn rename_apart(&self, owner: NodeId, body: &mut Graph) -> Result<()> {
-        let mut others: HashSet<Arc<str>> = HashSet::new();
-        let with_bodies = self.nodes().filter(|&n| n != owner && self.node(n).bodies().next().is_some());
-        for n in with_bodies {
-            self.node(n).bodies().for_each(|b| b.collect_names(&mut others));
-        }
-        let taken = |name: &str| self.find(name).is_some() || others.contains(name);
-        let own: Vec<ValueId> = body.values().filter(|&v| !body.is_outer(v)).collect();
-        for v in own.into_iter().filter(|&v| taken(body.name(v))).collect::<Vec<_>>() {
+    fn rename_apart(&mut self, owner: NodeId, body: &mut Graph) -> Result<()> {
+        let mut aside = HashMap::new();
+        self.node(owner).bodies().for_each(|b| b.count_names(&mut aside));
+        let others = |g: &Graph, name: &str| g.names.takers(name) > aside.get(name).copied().unwrap_or_default();
+        let taken = |name: &str| self.find(name).is_some() || others(self, name);
+        let clashes: Vec<ValueId> = body.values().filter(|&v| !body.is_outer(v) && taken(body.name(v))).collect();
+        body.lend_names(self.take_names());
+        for v in clashes {
             let hint = body.name(v).to_string();
-            let names = (1u32..).map(|k| format!("{hint}_{k}"));
-            let free = names.into_iter().find(|n| !taken(n) && &*body.fresh_name(n) == n.as_str());
-            body.rename(v, &free.unwrap_or(hint))?;
+            let name = body.fresh_name(&hint);
+            body.rename(v, &name)?;
         }
+        self.lend_names(body.take_names());
         Ok(())
     }
 }

@@ -153,14 +153,32 @@ impl Pass for RewritePass<'_> {
 
     fn run(&self, model: &mut Model, cx: &PassContext) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        if let Some(op) = redefined_operator(model) {
-            let text = format!("left as it is: a model-local function gives {op} another meaning");
-            outcome.notes.push(self.note(text));
+        if let Some(why) = reason_to_leave(model) {
+            outcome.notes.push(self.note(format!("left as it is: {why}")));
             return Ok(outcome);
         }
         self.to_fixed_point(model, cx, &mut outcome)?;
+        if outcome.changes > 0 && model.ir_version() < FIRST_IR_WITH_CONSTANTS && has_constants(&model.graph) {
+            model.require_ir_version(FIRST_IR_WITH_CONSTANTS);
+        }
         Ok(outcome)
     }
+}
+
+/// Before this IR version, an initializer had to be listed as a graph input too.
+const FIRST_IR_WITH_CONSTANTS: i64 = 4;
+
+fn has_constants(graph: &Graph) -> bool {
+    let own = graph.values().any(|v| graph.constant(v).is_some());
+    own || graph.nodes().any(|n| graph.node(n).bodies().any(has_constants))
+}
+
+/// What makes it impossible to say that a rewritten model means the same.
+fn reason_to_leave(model: &Model) -> Option<String> {
+    if !model.shell.training_info.is_empty() {
+        return Some("its training information names tensors that rules would merge or rename".into());
+    }
+    redefined_operator(model).map(|op| format!("a model-local function gives {op} another meaning"))
 }
 
 /// An operator that we have facts about and that a model-local function redefines: no rule may rely on the facts then.
@@ -259,6 +277,7 @@ impl<'a> Sweep<'a> {
     fn bodies(&mut self, graph: &mut Graph, id: NodeId, facts: &Facts, parent: Option<&Scope>) -> Result<usize> {
         // The bodies are taken out of the graph that they look at.
         let mut attributes = std::mem::take(&mut graph.node_mut(id).attributes);
+        let mut names = graph.take_names(); // a new name in a body must differ from those around it
         let scope = Scope::new(self.model, graph, &facts.data, parent);
         let bodies = attributes.iter_mut().flat_map(|a| match &mut a.value {
             AttributeValue::Graph(g) => std::slice::from_mut(&mut **g),
@@ -266,7 +285,14 @@ impl<'a> Sweep<'a> {
             _ => &mut [],
         });
         let known = facts.bodies.get(&id).map_or(&[][..], Vec::as_slice);
-        let changes: Result<usize> = bodies.zip(known).map(|(body, facts)| self.graph(body, facts, Some(&scope))).sum();
+        let sweep = |(body, facts): (&mut Graph, &Facts)| {
+            body.lend_names(std::mem::take(&mut names));
+            let changes = self.graph(body, facts, Some(&scope));
+            names = body.take_names();
+            changes
+        };
+        let changes: Result<usize> = bodies.zip(known).map(sweep).sum();
+        graph.lend_names(names);
         graph.node_mut(id).attributes = attributes;
         graph.refresh_captures(id)?;
         changes

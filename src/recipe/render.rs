@@ -30,11 +30,15 @@ impl RunReport {
         if let Some(coverage) = &self.coverage {
             render_coverage(coverage, &mut out);
         }
+        out.push('\n');
+        out.push_str(&self.drift.render_changes());
+        out.push('\n');
         if let Some(agreement) = &self.agreement {
             render_agreement(agreement, &mut out);
         }
-        out.push('\n');
-        out.push_str(&self.drift.render());
+        if self.agreement.is_none() || self.drift.samples > 0 {
+            out.push_str(&self.drift.render_drift());
+        }
         let result = if self.written { "wrote" } else { "NOT written:" };
         let _ = writeln!(out, "\n{result} {}", self.output.display());
         out

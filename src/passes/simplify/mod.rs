@@ -1,5 +1,6 @@
 //! Rules that keep every output, bit for bit or up to rounding.
 
+pub mod eliminate;
 mod eliminate_common_subexpression;
 mod eliminate_duplicate_initializer;
 mod eliminate_identity;
@@ -24,7 +25,7 @@ pub use inline_if::InlineIf;
 pub use lift_constants::LiftConstants;
 pub use lift_initializer_inputs::LiftInitializerInputs;
 
-use super::{Evaluator, RewritePass};
+use super::{Evaluator, GraphRewrite, Rewrite, RewritePass};
 
 /// Default of `--fold-limit`.
 pub const FOLD_LIMIT: usize = 16 << 20;
@@ -32,19 +33,19 @@ pub const FOLD_LIMIT: usize = 16 << 20;
 /// The simplification: every rule, to a fixed point. Constants come first, because most rules want to see them; what
 /// makes nodes disappear comes before what joins them, because joining looks at neighbours.
 pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_> {
-    let pass = RewritePass::new(
-        "simplify",
-        vec![
-            Box::new(LiftConstants),
-            Box::new(FoldShapes),
-            Box::new(FoldConstantOfShape { limit: fold_limit }),
-            Box::new(FoldConstants { limit: fold_limit }),
-            Box::new(InlineIf),
-            Box::new(EliminateIdentity),
-            Box::new(FoldBatchNorm),
-        ],
-    );
-    let pass =
-        pass.with_graph_rules(vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)]);
-    pass.with_evaluator(evaluator)
+    let mut rules: Vec<Box<dyn Rewrite>> = vec![
+        Box::new(LiftConstants),
+        Box::new(FoldShapes),
+        Box::new(FoldConstantOfShape { limit: fold_limit }),
+        Box::new(FoldConstants { limit: fold_limit }),
+        Box::new(InlineIf),
+        Box::new(EliminateIdentity),
+    ];
+    rules.extend(eliminate::eliminate_rules());
+    rules.push(Box::new(FoldBatchNorm));
+    rules.extend(fuse_rules());
+    let mut graph_rules: Vec<Box<dyn GraphRewrite>> =
+        vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)];
+    graph_rules.extend(fuse_graph_rules());
+    RewritePass::new("simplify", rules).with_graph_rules(graph_rules).with_evaluator(evaluator)
 }
