@@ -36,6 +36,7 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let parts: Option<Vec<ValueId>> = graph.node_inputs(id).into_iter().collect();
     let parts = parts?;
     let split = look.made_by(*parts.first()?, "Split")?;
+    (graph.node(split).output_slots as usize == parts.len()).then_some(())?;
     let outputs: Option<Vec<ValueId>> = graph.node_outputs(split).into_iter().collect();
     let x = graph.input(split, 0).filter(|_| outputs == Some(parts))?;
     let y = graph.output(id, 0)?;

@@ -39,6 +39,9 @@ impl Rewrite for FoldScale {
 /// A longer way is not worth the search, which is repeated for every node.
 const LONGEST_WAY: usize = 16;
 
+/// A Split into more parts is no attention's, and each part would cost a search of all.
+const MOST_PARTS: u32 = 64;
+
 fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let graph = look.graph;
     if look.cx.opset < 7 {
@@ -179,6 +182,9 @@ impl Way<'_> {
 /// The columns that output `slot` of a Split along the last axis has.
 fn split_columns(look: Look, split: NodeId, slot: usize) -> Option<Columns> {
     let graph = look.graph;
+    if graph.node(split).output_slots > MOST_PARTS {
+        return None;
+    }
     let axis = graph.node(split).int("axis").unwrap_or(0);
     let rank = look.rank(graph.input(split, 0)?);
     (axis == -1 || rank.is_some_and(|r| axis >= 0 && usize::try_from(axis).is_ok_and(|a| a + 1 == r))).then_some(())?;

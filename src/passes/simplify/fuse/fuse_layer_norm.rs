@@ -48,7 +48,7 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let centre = look.inner(mean, "ReduceMean")?;
     let (of, mean_axes) = reduce_mean(look, centre)?;
     let needed = square + 1;
-    let only_here = !graph.is_output(d) && graph.uses(d).len() == needed;
+    let only_here = !graph.is_output(d) && graph.count_uses(d, needed + 1) == needed;
     if of != x || !only_here {
         return None;
     }

@@ -11,6 +11,7 @@ mod fuse_hard_swish;
 mod fuse_layer_norm;
 mod fuse_matmul_add;
 mod fuse_mish;
+mod fuse_not_if;
 mod fuse_pad;
 mod fuse_projections;
 mod fuse_rms_norm;
@@ -34,6 +35,7 @@ pub use fuse_hard_swish::FuseHardSwish;
 pub use fuse_layer_norm::FuseLayerNorm;
 pub use fuse_matmul_add::FuseMatMulAdd;
 pub use fuse_mish::FuseMish;
+pub use fuse_not_if::FuseNotIf;
 pub use fuse_pad::FusePad;
 pub use fuse_projections::FuseProjections;
 pub use fuse_rms_norm::FuseRmsNorm;
@@ -66,6 +68,7 @@ pub fn fuse_rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(MergeScalars),
         Box::new(FusePad),
         Box::new(EliminateSplitConcat),
+        Box::new(FuseNotIf),
         Box::new(FuseTransposeGemm),
         Box::new(FuseMatMulAdd),
     ]
