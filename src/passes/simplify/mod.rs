@@ -13,7 +13,6 @@ mod fuse_shape_gather;
 mod inline_if;
 mod lift_constants;
 mod lift_initializer_inputs;
-mod swap_branches;
 
 pub use eliminate_common_subexpression::EliminateCommonSubexpression;
 pub use eliminate_duplicate_initializer::EliminateDuplicateInitializer;
@@ -27,7 +26,6 @@ pub use fuse_shape_gather::FuseShapeGather;
 pub use inline_if::InlineIf;
 pub use lift_constants::LiftConstants;
 pub use lift_initializer_inputs::LiftInitializerInputs;
-pub use swap_branches::SwapBranches;
 
 use super::{Evaluator, GraphRewrite, Rewrite, RewritePass};
 
@@ -43,17 +41,17 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
         Box::new(FoldConstantOfShape { limit: fold_limit }),
         Box::new(FoldConstants { limit: fold_limit }),
         Box::new(InlineIf),
-        Box::new(SwapBranches),
         Box::new(EliminateIdentity),
     ];
     rules.extend(eliminate::eliminate_rules());
     rules.push(Box::new(FoldBatchNorm));
     rules.push(Box::new(FuseShapeGather));
     rules.extend(fuse_rules());
-    let graph_rules: Vec<Box<dyn GraphRewrite>> = vec![
+    let mut graph_rules: Vec<Box<dyn GraphRewrite>> = vec![
         Box::new(eliminate::EliminateEqualShape),
         Box::new(EliminateCommonSubexpression),
         Box::new(EliminateDuplicateInitializer),
     ];
+    graph_rules.extend(fuse_graph_rules());
     RewritePass::new("simplify", rules).with_graph_rules(graph_rules).with_evaluator(evaluator)
 }
