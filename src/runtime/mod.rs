@@ -5,7 +5,9 @@ mod custom;
 mod evaluator;
 mod kernels;
 mod lower;
+mod program;
 mod runner;
+mod segment;
 mod tensor;
 
 pub use collect::{Collected, Wanted, collect};

@@ -8,6 +8,7 @@ mod fold_batch_norm;
 mod fold_constant_of_shape;
 mod fold_constants;
 mod fold_shapes;
+mod fuse;
 mod inline_if;
 mod lift_constants;
 mod lift_initializer_inputs;
@@ -19,6 +20,7 @@ pub use fold_batch_norm::FoldBatchNorm;
 pub use fold_constant_of_shape::FoldConstantOfShape;
 pub use fold_constants::FoldConstants;
 pub use fold_shapes::FoldShapes;
+pub use fuse::*;
 pub use inline_if::InlineIf;
 pub use lift_constants::LiftConstants;
 pub use lift_initializer_inputs::LiftInitializerInputs;
@@ -41,6 +43,7 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
     ];
     rules.extend(eliminate::eliminate_rules());
     rules.push(Box::new(FoldBatchNorm));
+    rules.extend(fuse_rules());
     let graph_rules: Vec<Box<dyn GraphRewrite>> =
         vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)];
     RewritePass::new("simplify", rules).with_graph_rules(graph_rules).with_evaluator(evaluator)

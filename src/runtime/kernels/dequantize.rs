@@ -27,7 +27,7 @@ impl Kernel for Dequantize {
 
     fn facts(&self, inputs: &[Option<Fact>]) -> TractResult<TVec<Fact>> {
         let dtype = required(inputs, 1)?.dtype;
-        Ok(tvec![Fact { dtype, shape: required(inputs, 0)?.shape }])
+        Ok(tvec![Fact::new(dtype, required(inputs, 0)?.shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> TractResult<TVec<Tensor>> {

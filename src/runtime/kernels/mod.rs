@@ -1,19 +1,46 @@
 //! The operators that are ours. Each has a private name, because tract looks operators up by type and ignores the
 //! domain, and because tract rewrites patterns of its own quantization operators wrongly.
 
+mod affine_grid;
+mod attention;
+mod attention_mask;
 mod barrier;
+mod batch_norm;
+mod bits;
+mod causal_conv;
+mod center_crop_pad;
+mod col2im;
+mod common;
+mod compress;
+mod cum_prod;
+mod deform_conv;
+mod depth_space;
 mod dequantize;
+mod det;
 mod layout;
+mod linear_attention;
+mod loss;
+mod lp_pool;
+mod max_unpool;
+mod one_hot;
+mod pad;
 mod quantize;
 mod reduce;
 mod requantize;
+mod reverse_sequence;
+mod tensor_scatter;
+mod tf_idf;
+mod unique;
+mod widen;
 
 pub(super) use dequantize::Dequantize;
 pub(super) use quantize::Quantize;
 pub(super) use requantize::Requantize;
 
 use super::custom::custom;
-use tract_onnx::model::OnnxOpRegister;
+use tract_onnx::model::{OnnxOpRegister, ParsingContext};
+use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::{InferenceOp, TractResult};
 
 /// `QuantizeLinear`, in both domains.
 pub(super) const QUANTIZE: &str = "Sardonyx.QuantizeLinear";
@@ -30,8 +57,64 @@ pub(super) const REDUCE_MIN: &str = "Sardonyx.ReduceMin";
 /// From an integer accumulator to the quantized result: see [`Requantize`].
 pub(super) const REQUANTIZE: &str = "Sardonyx.Requantize";
 
+/// f16 as f32, and every other type as it is.
+pub(super) const WIDEN: &str = "Sardonyx.Widen";
+
+type Build = fn(&ParsingContext, &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)>;
+
+/// An operator of the default domain, our private name for it, and its kernel.
+struct Row(&'static str, &'static str, Build);
+
+/// The operators of the default domain that a kernel of ours computes, with whatever attributes; what a kernel cannot do, it
+/// refuses itself.
+const OURS: &[Row] = &[
+    Row("AffineGrid", "Sardonyx.AffineGrid", |_, n| Ok(custom(n, affine_grid::AffineGrid::parse(n)?))),
+    Row("Attention", "Sardonyx.Attention", |_, n| Ok(custom(n, attention::Attention::parse(n)?))),
+    Row("BatchNormalization", "Sardonyx.BatchNorm", |_, n| Ok(custom(n, batch_norm::BatchNorm::parse(n)?))),
+    Row("BitCast", "Sardonyx.BitCast", |_, n| Ok(custom(n, bits::BitCast::parse(n)?))),
+    Row("BitShift", "Sardonyx.BitShift", |_, n| Ok(custom(n, bits::Shift::parse(n)?))),
+    Row("CausalConvWithState", "Sardonyx.CausalConv", |_, n| Ok(custom(n, causal_conv::CausalConv::parse(n)?))),
+    Row("CenterCropPad", "Sardonyx.CenterCropPad", |_, n| Ok(custom(n, center_crop_pad::CenterCropPad::parse(n)?))),
+    Row("Col2Im", "Sardonyx.Col2Im", |_, n| Ok(custom(n, col2im::Col2Im::parse(n)?))),
+    Row("Compress", "Sardonyx.Compress", |ctx, n| {
+        let kept = ctx.template.symbols.new_with_prefix("kept");
+        Ok(custom(n, compress::Compress::parse(n, kept)?))
+    }),
+    Row("CumProd", "Sardonyx.CumProd", |_, n| Ok(custom(n, cum_prod::CumProd::parse(n)?))),
+    Row("DeformConv", "Sardonyx.DeformConv", |_, n| Ok(custom(n, deform_conv::DeformConv::parse(n)?))),
+    Row("Det", "Sardonyx.Det", |_, n| Ok(custom(n, det::Det))),
+    Row("LinearAttention", "Sardonyx.LinearAttention", |_, n| {
+        Ok(custom(n, linear_attention::LinearAttention::parse(n)?))
+    }),
+    Row("LpPool", "Sardonyx.LpPool", |_, n| Ok(custom(n, lp_pool::LpPool::parse(n)?))),
+    Row("MaxUnpool", "Sardonyx.MaxUnpool", |_, n| Ok(custom(n, max_unpool::MaxUnpool::parse(n)?))),
+    Row("NegativeLogLikelihoodLoss", "Sardonyx.Loss", |_, n| Ok(custom(n, loss::Loss::parse(n, false)?))),
+    Row("OneHot", "Sardonyx.OneHot", |_, n| Ok(custom(n, one_hot::OneHot::parse(n)?))),
+    Row("Pad", "Sardonyx.Pad", |_, n| Ok(custom(n, pad::Pad::parse(n)?))),
+    Row("ReverseSequence", "Sardonyx.ReverseSequence", |_, n| {
+        Ok(custom(n, reverse_sequence::ReverseSequence::parse(n)?))
+    }),
+    Row("SoftmaxCrossEntropyLoss", "Sardonyx.SoftmaxLoss", |_, n| Ok(custom(n, loss::Loss::parse(n, true)?))),
+    Row("SpaceToDepth", "Sardonyx.SpaceToDepth", |_, n| Ok(custom(n, depth_space::SpaceToDepth::parse(n)?))),
+    Row("TensorScatter", "Sardonyx.TensorScatter", |_, n| Ok(custom(n, tensor_scatter::TensorScatter::parse(n)?))),
+    Row("TfIdfVectorizer", "Sardonyx.TfIdf", |_, n| Ok(custom(n, tf_idf::TfIdf::parse(n)?))),
+    Row("Unique", "Sardonyx.Unique", |ctx, n| {
+        let found = ctx.template.symbols.new_with_prefix("found");
+        Ok(custom(n, unique::Unique::parse(n, found)?))
+    }),
+];
+
+/// Our private name for an operator of the default domain, if a kernel of ours computes it.
+pub(super) fn private(op_type: &str) -> Option<&'static str> {
+    OURS.iter().find(|row| row.0 == op_type).map(|row| row.1)
+}
+
 /// Adds every operator of ours to tract's register, under private names.
 pub(super) fn register(register: &mut OnnxOpRegister) {
+    for Row(_, name, build) in OURS {
+        register.insert(name, *build);
+    }
+    register.insert(WIDEN, |_, node| Ok(custom(node, widen::Widen)));
     register.insert(QUANTIZE, |_, node| Ok(custom(node, Quantize::parse(node)?)));
     register.insert(DEQUANTIZE, |_, node| Ok(custom(node, Dequantize::parse(node)?)));
     register.insert(DYNAMIC_QUANTIZE, |_, node| Ok(custom(node, quantize::DynamicQuantize)));

@@ -35,7 +35,7 @@ impl Kernel for Quantize {
 
     fn facts(&self, inputs: &[Option<Fact>]) -> TractResult<TVec<Fact>> {
         let dtype = optional(inputs, 2).map_or(self.dtype, |z| z.dtype);
-        Ok(tvec![Fact { dtype, shape: required(inputs, 0)?.shape }])
+        Ok(tvec![Fact::new(dtype, required(inputs, 0)?.shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> TractResult<TVec<Tensor>> {
@@ -82,8 +82,8 @@ impl Kernel for DynamicQuantize {
     }
 
     fn facts(&self, inputs: &[Option<Fact>]) -> TractResult<TVec<Fact>> {
-        let scalar = |dtype| Fact { dtype, shape: tvec![] };
-        let y = Fact { dtype: DatumType::U8, shape: required(inputs, 0)?.shape };
+        let scalar = |dtype| Fact::new(dtype, tvec![]);
+        let y = Fact::new(DatumType::U8, required(inputs, 0)?.shape);
         Ok(tvec![y, scalar(DatumType::F32), scalar(DatumType::U8)])
     }
 

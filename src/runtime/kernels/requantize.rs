@@ -43,7 +43,7 @@ impl Kernel for Requantize {
             None => DatumType::F32,
             Some(_) => optional(inputs, Y_ZERO).map_or(DatumType::U8, |z| z.dtype),
         };
-        Ok(tvec![Fact { dtype, shape: required(inputs, 0)?.shape }])
+        Ok(tvec![Fact::new(dtype, required(inputs, 0)?.shape)])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> TractResult<TVec<Tensor>> {

@@ -3,9 +3,10 @@
 //! The list is measured: `tests/node_cases.rs` runs the ONNX standard's operator cases and fails if one that is not refused
 //! is wrong.
 
+use super::super::kernels;
+use super::super::program::{fed_type, interprets};
 use super::super::tensor::datum_type;
 use crate::ir::{DType, Graph, MICROSOFT, Model, Node, NodeId};
-use std::collections::HashSet;
 
 /// Operators of the default domain that are right on all of their cases, with whatever attributes.
 const RIGHT: &[&str] = &[
@@ -21,7 +22,6 @@ const RIGHT: &[&str] = &[
     "Atan",
     "Atanh",
     "AveragePool",
-    "BatchNormalization",
     "BitwiseAnd",
     "BitwiseNot",
     "BitwiseOr",
@@ -73,7 +73,6 @@ const RIGHT: &[&str] = &[
     "HardSwish",
     "Hardmax",
     "Identity",
-    "If",
     "InstanceNormalization",
     "IsInf",
     "IsNaN",
@@ -100,10 +99,8 @@ const RIGHT: &[&str] = &[
     "NonMaxSuppression",
     "NonZero",
     "Not",
-    "OneHot",
     "Or",
     "PRelu",
-    "Pad",
     "Pow",
     "QLinearConv",
     "QLinearMatMul",
@@ -127,7 +124,6 @@ const RIGHT: &[&str] = &[
     "RotaryEmbedding",
     "Round",
     "STFT",
-    "Scan",
     "Scatter",
     "ScatterElements",
     "ScatterND",
@@ -167,49 +163,49 @@ const RIGHT_MICROSOFT: &[&str] = &["QuantizeLinear", "DequantizeLinear", "QGemm"
 /// Attributes of the recurrent operators that tract reads, or that change nothing.
 const RECURRENT: &[&str] = &["direction", "hidden_size", "layout", "linear_before_reset"];
 
-/// Attributes of Attention that tract reads.
-const ATTENTION: &[&str] = &["is_causal", "q_num_heads", "kv_num_heads", "scale", "softcap", "qk_matmul_output_mode"];
-
 /// Every node that cannot run, one line each, as `tract cannot run node "x" (Loop): not in tract`; empty where none is known.
 /// What depends on shapes or on fed values shows only when the model runs.
 pub fn unsupported(model: &Model) -> Vec<String> {
+    match super::prepared(model) {
+        Ok(copy) => findings(&copy),
+        Err(e) => vec![e.to_string()],
+    }
+}
+
+/// [`unsupported`] of the runtime's own copy of a model.
+pub(in crate::runtime) fn findings(model: &Model) -> Vec<String> {
     let mut findings = vec![];
     let opset = model.default_opset();
     if opset < 7 && model.graph.nodes().any(|id| model.graph.node(id).op.domain.is_empty()) {
         findings.push(format!("tract cannot run operator set {opset}: before 7, broadcasting was another"));
     }
     for v in model.graph.required_inputs() {
-        match model.graph.ty(v).map(|t| t.elem()) {
-            Some(Some(t)) if datum_type(t).is_some() => {}
-            Some(Some(t)) => {
-                findings.push(format!("tract cannot run input \"{}\": no tensors of {t}", model.graph.name(v)))
-            }
-            _ => findings.push(format!("tract cannot run input \"{}\": not a tensor", model.graph.name(v))),
+        match fed_type(model.graph.ty(v)) {
+            Some(t) if datum_type(t).is_some() => {}
+            Some(t) => findings.push(format!("tract cannot run input \"{}\": no tensors of {t}", model.graph.name(v))),
+            None => findings.push(format!("tract cannot run input \"{}\": not a tensor", model.graph.name(v))),
         }
     }
-    let half = super::repair::has_half(&model.graph);
-    let functions = model.functions.iter().map(|f| (f.domain().to_string(), f.name().to_string())).collect();
-    check(&model.graph, &functions, half, &mut findings);
+    check(&model.graph, &mut findings);
     findings
 }
 
-fn check(graph: &Graph, functions: &HashSet<(String, String)>, half: bool, findings: &mut Vec<String>) {
+fn check(graph: &Graph, findings: &mut Vec<String>) {
     let Ok(order) = graph.order() else { return findings.push("the graph has a cycle".into()) };
     for id in order {
         let node = graph.node(id);
-        let local = functions.contains(&(node.op.domain.to_string(), node.op.op_type.to_string()));
-        let reason = if local { Some("a model-local function".into()) } else { reason(graph, id, half) };
+        let reason = if interprets(node) { None } else { reason(graph, id) };
         if let Some(reason) = reason {
             findings.push(format!("tract cannot run {}: {reason}", node.label()));
         }
         for body in node.bodies() {
-            check(body, functions, half, findings);
+            check(body, findings);
         }
     }
 }
 
 /// Why the node cannot run, if it cannot.
-fn reason(graph: &Graph, id: NodeId, half: bool) -> Option<String> {
+fn reason(graph: &Graph, id: NodeId) -> Option<String> {
     let node = graph.node(id);
     let op = &*node.op.op_type;
     let missing = || Some("not in tract".to_string());
@@ -221,20 +217,13 @@ fn reason(graph: &Graph, id: NodeId, half: bool) -> Option<String> {
     }
     match op {
         "LSTM" | "GRU" | "RNN" => recurrent(node),
-        "Attention" => attention(graph, id),
-        "SpaceToDepth" if node.string("mode").unwrap_or("DCR") != "DCR" => Some("its mode".into()),
-        "SpaceToDepth" => None,
-        "BitShift" => shift(graph, id),
-        "BatchNormalization" if node.int("training_mode").unwrap_or(0) != 0 => Some("in training mode".into()),
-        "Softmax" if half && first_type(graph, id) != Some(DType::F32) => Some("in float16".into()),
-        "Pad" => negative_pads(graph, id),
         "Resize" => stretched(graph, id),
         "Cast" => {
             let to = node.int("to").and_then(|t| i32::try_from(t).ok()).and_then(DType::from_onnx);
             let to = to.filter(|t| datum_type(*t).is_none())?;
             Some(format!("no tensors of {to}"))
         }
-        _ if RIGHT.contains(&op) => None,
+        _ if RIGHT.contains(&op) || kernels::private(op).is_some() => None,
         _ => missing(),
     }
 }
@@ -263,36 +252,6 @@ fn recurrent(node: &Node) -> Option<String> {
         }
     }
     None
-}
-
-/// tract's rows that are masked fully, windows and past are wrong.
-fn attention(graph: &Graph, id: NodeId) -> Option<String> {
-    let node = graph.node(id);
-    if let Some(a) = node.attributes.iter().find(|a| !ATTENTION.contains(&&*a.name)) {
-        return Some(format!("its attribute {}", a.name));
-    }
-    let extra = graph.node_inputs(id).into_iter().skip(3).any(|v| v.is_some());
-    extra.then(|| "with a mask or past keys".into())
-}
-
-/// A shift by a negative number, or by as many bits as there are, is undefined in tract.
-fn shift(graph: &Graph, id: NodeId) -> Option<String> {
-    let amounts = graph.input(id, 1).and_then(|v| graph.constant(v));
-    let bits = amounts.map_or(0, |t| t.dtype.bits() as i64);
-    let known = amounts.and_then(|t| t.to_i64().ok());
-    let safe = known.is_some_and(|v| v.iter().all(|s| (0..bits).contains(s)));
-    (!safe).then(|| "by amounts that are not known to be in range".into())
-}
-
-fn first_type(graph: &Graph, id: NodeId) -> Option<DType> {
-    graph.input(id, 0).and_then(|v| graph.ty(v)).and_then(|t| t.elem())
-}
-
-/// Cropping by a negative pad overflows in tract.
-fn negative_pads(graph: &Graph, id: NodeId) -> Option<String> {
-    let fed = graph.input(id, 1).and_then(|v| graph.constant(v)).and_then(|t| t.to_i64().ok());
-    let pads = fed.or_else(|| graph.node(id).ints("pads").map(<[i64]>::to_vec))?;
-    pads.iter().any(|&p| p < 0).then(|| "with negative pads".into())
 }
 
 /// `align_corners` by scales whose output sizes are not whole numbers: tract forgets to round them down.

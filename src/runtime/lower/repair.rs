@@ -1,15 +1,15 @@
 //! Operators that tract has but gets wrong, rewritten to what is right.
 
-use super::super::kernels::BARRIER;
+use super::super::kernels::{BARRIER, WIDEN};
 use super::emit::Emit;
 use crate::error::Result;
 use crate::ir::{AttributeValue, DType, Graph, NodeId, Tensor, ValueId};
 
 /// Operators that ONNX Runtime computes in f32 where the model has f16, and so do we: tract accumulates in f16.
-const IN_F32: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul"];
+const IN_F32: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax"];
 
 /// Whether any value of the graph, or of a body, is known to be f16.
-pub(super) fn has_half(graph: &Graph) -> bool {
+pub(in crate::runtime) fn has_half(graph: &Graph) -> bool {
     let f16 = Some(DType::F16);
     let of_value = |v: ValueId| {
         let value = graph.value(v);
@@ -29,20 +29,15 @@ pub(super) fn in_f32(op_type: &str) -> bool {
     IN_F32.contains(&op_type)
 }
 
-/// Computes the node in f32 between casts, which do nothing where the values are f32 already.
+/// Computes the node in f32 where its inputs are f16; casts around other types do nothing.
 pub(super) fn through_f32(graph: &mut Graph, id: NodeId) -> Result<()> {
-    let known = |v: &ValueId| graph.ty(*v).and_then(|t| t.elem());
     let inputs = graph.node_inputs(id);
-    if inputs.iter().flatten().filter_map(known).any(|t| t != DType::F16) {
-        return Ok(());
-    }
     let (op, attributes) = (graph.node(id).op.op_type.clone(), graph.node(id).attributes.clone());
     let attributes: Vec<(&str, AttributeValue)> = attributes.iter().map(|a| (&*a.name, a.value.clone())).collect();
     let mut emit = Emit { graph, node: id };
-    let to = [("to", AttributeValue::Int(DType::F32.onnx().into()))];
     let mut wide = vec![];
     for v in &inputs {
-        wide.push(v.map(|v| emit.node("Cast", &[Some(v)], &to)).transpose()?);
+        wide.push(v.map(|v| emit.node(WIDEN, &[Some(v)], &[])).transpose()?);
     }
     let result = emit.node(&op, &wide, &attributes)?;
     emit.become_op("CastLike", &[Some(result), inputs.first().copied().flatten()], &[])
@@ -178,4 +173,18 @@ pub(super) fn hold_repetition(graph: &mut Graph, id: NodeId) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether tract pads as the node says: with one constant, along every axis, by numbers that are known and not negative.
+/// Its other modes use the constant too.
+pub(super) fn plain_pad(graph: &Graph, id: NodeId) -> bool {
+    let node = graph.node(id);
+    let constant = |slot: usize| graph.input(id, slot).map(|v| graph.constant(v));
+    let pads = match constant(1) {
+        Some(pads) => pads.and_then(|t| t.to_i64().ok()),
+        None => node.ints("pads").map(<[i64]>::to_vec),
+    };
+    let scalar = constant(2).is_none_or(|value| value.is_some_and(|t| t.rank() == 0));
+    let plain = node.string("mode").unwrap_or("constant") == "constant" && graph.input(id, 3).is_none();
+    plain && scalar && pads.is_some_and(|pads| pads.iter().all(|&p| p >= 0))
 }
