@@ -79,7 +79,8 @@ fn dimensions_and_parts_can_be_set() {
     let run = s.run(&[&["simplify", "m.onnx", "-o", "cut.onnx"], &cut[..]].concat());
     assert_eq!((run.status, run.stderr.as_str()), (0, ""));
     let graph = load(&s.path("cut.onnx")).unwrap().graph;
-    let names = |values: &[sardonyx::ir::ValueId]| values.iter().map(|&v| graph.name(v).to_string()).collect::<Vec<_>>();
+    let names =
+        |values: &[sardonyx::ir::ValueId]| values.iter().map(|&v| graph.name(v).to_string()).collect::<Vec<_>>();
     assert_eq!((names(graph.inputs()), names(graph.outputs())), (vec!["d".to_string()], vec!["e".to_string()]));
     assert_eq!(ops(&s, "cut.onnx"), ["Mul"]);
     s.refused(&["simplify", "m.onnx", "-o", "out.onnx", "--extract-inputs", "d"], "still needs the graph input \"x\"");
