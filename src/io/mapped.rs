@@ -6,9 +6,10 @@
 
 use crate::error::{Context, Error, Result};
 use bytes::Bytes;
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Seek, SeekFrom};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
@@ -22,6 +23,9 @@ struct Mapped {
 /// many open (exporters once wrote one file per tensor), and their bytes are written from the map.
 const MOST: usize = 256;
 static MAPS: Mutex<BTreeMap<usize, Weak<Mapped>>> = Mutex::new(BTreeMap::new());
+
+/// Bytes that [`same_bytes`] reads before it compares them.
+const COMPARED_AT_ONCE: usize = 1 << 18;
 
 /// Bytes of a mapped file, as a place in it.
 pub(super) struct Place {
@@ -57,6 +61,20 @@ pub(super) fn map_file(path: &Path) -> Result<Bytes> {
     let mapped = Arc::new(Mapped { map, file: Mutex::new(file) });
     maps.insert(mapped.map.as_ptr() as usize, Arc::downgrade(&mapped));
     Ok(Bytes::from_owner(Owner(mapped)))
+}
+
+/// The bytes, read from their place where they alias a mapped file: a look at a mapped page can map megabytes around it,
+/// which for a model of many gigabytes adds up.
+pub fn peek(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let read = || Place::of(bytes)?.read().ok();
+    read().map_or(Cow::Borrowed(bytes), Cow::Owned)
+}
+
+/// Whether the bytes are equal, with a look at them as [`peek`] looks.
+pub fn same_bytes(a: &[u8], b: &[u8]) -> bool {
+    let same_place = a.as_ptr() == b.as_ptr();
+    let parts = || a.chunks(COMPARED_AT_ONCE).zip(b.chunks(COMPARED_AT_ONCE));
+    a.len() == b.len() && (same_place || parts().all(|(a, b)| peek(a) == peek(b)))
 }
 
 /// What keeps a map alive.
@@ -107,11 +125,19 @@ impl Place {
     pub fn copy_to(&self, out: &mut File) -> io::Result<()> {
         let mut file = locked(&self.source.file); // its position is ours until we are done
         file.seek(SeekFrom::Start(self.offset))?;
-        let copied = io::copy(&mut io::Read::take(&mut *file, self.length), out)?;
+        let copied = io::copy(&mut Read::take(&mut *file, self.length), out)?;
         if copied != self.length {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "a weight file became shorter while it was read"));
         }
         Ok(())
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut file = locked(&self.source.file);
+        file.seek(SeekFrom::Start(self.offset))?;
+        let mut bytes = vec![0; self.length as usize];
+        file.read_exact(&mut bytes)?;
+        Ok(bytes)
     }
 }
 
@@ -133,6 +159,10 @@ mod tests {
         assert!(place.extend(Place::of(&bytes[299..400]).unwrap()).is_some());
         assert!(place.extend(Place::of(&bytes[300..5000]).unwrap()).is_none());
         std::fs::remove_file(&path).unwrap();
+        assert!(matches!(peek(&slice), Cow::Owned(bytes) if bytes == content[100..300]));
+        assert!(matches!(peek(&content), Cow::Borrowed(_)));
+        assert!(same_bytes(&bytes, &content) && same_bytes(&bytes[1..9], &bytes[257..265]));
+        assert!(!same_bytes(&bytes[1..9], &bytes[2..10]) && !same_bytes(&bytes, &content[1..]));
         let target = folder.path().join("copy");
         let mut out = File::create(&target).unwrap();
         place.copy_to(&mut out).unwrap();
