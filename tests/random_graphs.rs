@@ -13,8 +13,8 @@ use proptest::test_runner::{Config, TestRunner};
 use sardonyx::analysis::shapes::infer_types;
 use sardonyx::io::text::{parse_model, print_model};
 use sardonyx::io::{Feed, decode_model, model_to_proto, probes};
-use sardonyx::ir::{Graph, Model, Tensor, Type};
-use sardonyx::proto::NodeProto;
+use sardonyx::ir::{Graph, Model, Tensor};
+use sardonyx::proto::{NodeProto, ValueInfoProto};
 use sardonyx::recipe::{Silent, SimplifyStep, rule_table, simplify};
 use sardonyx::runtime::{Runner, RunnerOptions};
 use std::collections::BTreeMap;
@@ -49,8 +49,10 @@ fn part(model: &Model, outputs: &[String]) -> Model {
     model
 }
 
-fn interface(graph: &Graph) -> Vec<(String, Option<Type>)> {
-    graph.inputs().iter().chain(graph.outputs()).map(|&v| (graph.name(v).to_string(), graph.ty(v).cloned())).collect()
+/// Inputs and outputs as they are declared in the file.
+fn interface(graph: &Graph) -> [Vec<ValueInfoProto>; 2] {
+    let message = sardonyx::io::graph_to_proto(graph).unwrap();
+    [message.input, message.output]
 }
 
 /// The nodes of the domain `my` by name of their first output, and how many random ones there are, bodies included.

@@ -2,6 +2,7 @@
 //!
 //! `tests/fuzz_corpus.rs` replays the corpus through the same functions.
 
+use crate::graphs::generate;
 use prost::Message;
 use sardonyx::analysis::shapes;
 use sardonyx::io::text::{parse_model, print_model};
@@ -118,7 +119,10 @@ fn interface(graph: &Graph) -> [Vec<String>; 2] {
     [graph.inputs(), graph.outputs()].map(|values| values.iter().map(|&v| graph.name(v).to_string()).collect())
 }
 
-/// Structured random graphs.
+/// Random graphs, of which the bytes are the choices: simplification has nothing to complain about.
 pub fn graphs(data: &[u8]) {
-    simplify(data);
+    let text = generate(data).text;
+    let mut model = parse_model(&text).unwrap_or_else(|e| panic!("the generator is wrong: {e}\n{text}"));
+    model.verify().unwrap_or_else(|e| panic!("the generator is wrong: {e}\n{text}"));
+    assert!(simplified(&mut model), "simplification refuses\n{text}");
 }
