@@ -4,13 +4,16 @@ mod allow;
 mod composite;
 mod emit;
 mod fold;
+mod half;
 mod integer;
+mod plain;
 mod repair;
 
 pub use allow::unsupported;
 
 use super::kernels;
 use super::tensor::tract_error;
+use crate::analysis::shapes::infer_types;
 use crate::error::{Context, Error, Result};
 use crate::io::model_to_proto;
 use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, Tensor, TensorData, Type, ValueId};
@@ -28,12 +31,19 @@ pub(super) fn lower(model: &Model, outputs: &[ValueId]) -> Result<InferenceModel
         return Err(Error::unsupported(refused.join("; ")));
     }
     let mut copy = model.clone();
+    let half = half::has_half(&copy.graph);
+    if half {
+        // What it finds helps; what it cannot infer is no error here.
+        let _ = infer_types(&mut copy);
+    }
     let graph = &mut copy.graph;
     graph.set_outputs(outputs.to_vec());
     graph.eliminate_dead()?;
     prepare(graph, true)?;
-    let half = repair::has_half(graph);
-    rewrite(graph, half)?;
+    if half {
+        half::to_single(graph)?;
+    }
+    rewrite(graph)?;
     let bytes = model_to_proto(&copy)?.encode_to_vec();
     drop(copy);
     let message = tract_onnx::pb::ModelProto::decode(&*bytes)?;
@@ -80,21 +90,21 @@ fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
 }
 
 /// Replaces what tract gets wrong or lacks, in bodies too.
-fn rewrite(graph: &mut Graph, half: bool) -> Result<()> {
+fn rewrite(graph: &mut Graph) -> Result<()> {
     fold::constants(graph)?;
     for id in graph.order()? {
         let label = graph.node(id).label();
         for body in graph.node_mut(id).bodies_mut() {
-            rewrite(body, half)?;
+            rewrite(body)?;
         }
-        rewrite_node(graph, id, half).context(|| label)?;
+        rewrite_node(graph, id).context(|| label)?;
     }
     // Afterwards, so that what the rewriting made constant is seen.
     graph.eliminate_dead()?;
     fold::dequantize(graph)
 }
 
-fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
+fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
     let op_type = node.op.op_type.clone();
     let (standard, microsoft) = (node.op.domain.is_empty(), &*node.op.domain == MICROSOFT);
@@ -114,21 +124,24 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
         "QGemm" if microsoft => return integer::qgemm(graph, id),
-        "ReduceMax" => return repair::reduce(graph, id, kernels::REDUCE_MAX),
-        "ReduceMin" => return repair::reduce(graph, id, kernels::REDUCE_MIN),
         "ConstantOfShape" if node.tensor("value").is_none() => {
             // The default is f32; tract's is f64.
             graph.node_mut(id).set("value", Tensor::from_f32(&[1], &[0.0]).into());
             return Ok(());
         }
-        "LSTM" => return repair::lstm(graph, id),
-        "Pad" if repair::plain_pad(graph, id) => return Ok(()),
+        "LSTM" if plain::recurrence(graph, id) => return repair::lstm(graph, id),
+        "GRU" | "RNN" if plain::recurrence(graph, id) => return Ok(()),
+        "ConvTranspose" if plain::conv_transpose(graph, id) => return Ok(()),
+        "Resize" if node.int("antialias").unwrap_or(0) != 0 => return Ok(()),
+        "Slice" if plain::slice(graph, id) => return Ok(()),
+        "Einsum" if graph.node_inputs(id).len() != 1 => return Ok(()),
+        "AveragePool" | "MaxPool" => return repair::unpadded(graph, id),
+        "Pad" if plain::pad(graph, id) => return Ok(()),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
         "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
         "Softplus" => return repair::softplus(graph, id),
         "Celu" => return repair::celu(graph, id),
         "Swish" => return repair::swish(graph, id),
-        _ if half && repair::in_f32(&op_type) => return repair::through_f32(graph, id),
         _ if microsoft && composite::knows(&op_type) => return composite::rewrite(graph, id),
         _ if standard => match kernels::private(&op_type) {
             Some(name) => name,
