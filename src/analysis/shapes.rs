@@ -108,6 +108,7 @@ fn infer_graph(model: &Model, graph: &mut Graph, scope: Option<&Scope>) -> Resul
                     Some(ty)
                 }
             };
+            let ty = if public { ty } else { ty.map(named) };
             updates.push((value, Inferred { data: checked(found.data, ty.as_ref()), ty }));
         }
         for (value, found) in updates {
@@ -235,6 +236,14 @@ fn checked(data: Option<Vec<Dim>>, ty: Option<&Type>) -> Option<Vec<Dim>> {
     fits.then_some(data)
 }
 
+/// The type with a symbol for each size that is not known.
+fn named(mut ty: Type) -> Type {
+    if let Type::Tensor(TensorType { shape: Some(shape), .. }) = &mut ty {
+        shape.iter_mut().filter(|d| **d == Dim::Unknown).for_each(|d| *d = Dim::anonymous());
+    }
+    ty
+}
+
 /// A declared type and an inferred one as a single type.
 enum Merged {
     Agree(Option<Type>),
@@ -300,6 +309,26 @@ mod tests {
         infer_types(&mut model).unwrap();
         assert_eq!(type_of(&model, "y"), "float[batch, 12]");
         assert_eq!(type_of(&model, "n"), "int64[]");
+    }
+
+    #[test]
+    fn a_size_without_a_name_equals_itself() {
+        let b = Builder::default().input("x", &["n"]).node("NonZero", &["x"], &["z"], &[]);
+        let b = b.node("Neg", &["z"], &["a"], &[]).node("Shape", &["a"], &["s"], &[]);
+        let b = b.node("NonZero", &["a"], &["other"], &[]).node("Cast", &["s"], &["y"], &[("to", 6.into())]);
+        let mut model = b.model(13, &["y", "other"]);
+        let facts = infer(&mut model).unwrap();
+        let value = |name: &str| model.graph.find(name).unwrap();
+        let shape = |name| model.graph.ty(value(name)).unwrap().shape().unwrap();
+        assert_eq!(shape("z"), shape("a"));
+        assert_eq!(facts.data[&value("s")], shape("z"));
+        assert_ne!(shape("z")[1], Dim::Unknown);
+        assert_ne!(shape("z")[1], shape("other")[1]);
+        assert_eq!(type_of(&model, "z"), "int64[1, ?]", "but it has no name to show");
+        assert_eq!(
+            crate::ir::Type::from_proto(&model.graph.ty(value("z")).unwrap().to_proto()).shape().unwrap()[1],
+            Dim::Unknown
+        );
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub struct Simplify {
     /// The exported model.
     #[arg(required_unless_present = "list_rules")]
     input: Option<PathBuf>,
-    /// Where the result goes (default: over the input).
-    #[arg(short, long, value_name = "FILE")]
+    /// Where the result goes; may be the input itself.
+    #[arg(short, long, value_name = "FILE", required_unless_present_any = ["list_rules", "print_recipe"])]
     output: Option<PathBuf>,
     /// Move the model to this operator set first, if it is in an older one. What cannot be moved is refused by name.
     #[arg(long, value_name = "N")]

@@ -154,13 +154,7 @@ impl<'f> Inliner<'f> {
         Ok(())
     }
 
-    fn expand_call(
-        &mut self,
-        graph: &mut Graph,
-        id: NodeId,
-        model: &Model,
-        depth: usize,
-    ) -> Result<()> {
+    fn expand_call(&mut self, graph: &mut Graph, id: NodeId, model: &Model, depth: usize) -> Result<()> {
         let op = graph.node(id).op.clone();
         self.calls += 1;
         let mut inside = self.instance(graph.node(id), model)?;

@@ -19,4 +19,4 @@ pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, Overridable, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, ValidateStep,
 };
-pub use simplify::rule_table;
+pub use simplify::{Simplified, rule_table, simplify};
