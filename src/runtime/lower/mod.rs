@@ -115,6 +115,7 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
             return Ok(());
         }
         "LSTM" => return repair::lstm(graph, id),
+        "Range" => return repair::range(graph, id),
         "Pad" if repair::plain_pad(graph, id) => return Ok(()),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
         "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
