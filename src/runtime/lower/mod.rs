@@ -125,6 +125,7 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "Einsum" if graph.node_inputs(id).len() != 1 => return Ok(()),
         "AveragePool" | "MaxPool" => return repair::unpadded(graph, id),
         "Pad" if plain::pad(graph, id) => return Ok(()),
+        "Range" => return repair::range(graph, id),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
         "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
         "Softplus" => return repair::softplus(graph, id),
