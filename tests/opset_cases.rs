@@ -22,7 +22,7 @@ fn operator_cases_upgrade() {
     let (mut lower, mut refused) = (0, vec![]);
     for case in &cases {
         let name = case.file_name().unwrap().to_str().unwrap();
-        let mut model = sardonyx::io::load(case.join("model.onnx")).unwrap_or_else(|e| panic!("{name}: {e}"));
+        let mut model = sardonyx::io::load(&case.join("model.onnx")).unwrap_or_else(|e| panic!("{name}: {e}"));
         if !(1..TARGET).contains(&model.opset("").unwrap_or(0)) {
             continue;
         }
@@ -36,7 +36,7 @@ fn operator_cases_upgrade() {
         model.verify().unwrap_or_else(|e| panic!("{name}: {e}"));
         infer_types(&mut model).unwrap_or_else(|e| panic!("{name}: {e}"));
         if let Ok(to) = std::env::var("SARDONYX_UPGRADED") {
-            sardonyx::io::save(&model, Path::new(&to).join(format!("{name}.onnx"))).unwrap();
+            sardonyx::io::save(&model, &Path::new(&to).join(format!("{name}.onnx"))).unwrap();
         }
     }
     eprintln!("{} of {lower} refused:\n{}", refused.len(), refused.join("\n"));
