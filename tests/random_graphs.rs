@@ -129,7 +129,8 @@ fn names(model: &Model) -> Vec<String> {
 fn random_graphs_compute_the_same_after_simplification() {
     let (mut made, mut executed) = (0, 0);
     let config = Config { cases: cases(), failure_persistence: None, ..Config::default() };
-    let mut runner = TestRunner::new_with_rng(config, proptest::test_runner::TestRng::deterministic_rng(Default::default()));
+    let mut runner =
+        TestRunner::new_with_rng(config, proptest::test_runner::TestRng::deterministic_rng(Default::default()));
     let counts = std::cell::RefCell::new((&mut made, &mut executed));
     let result = runner.run(&proptest::collection::vec(any::<u8>(), 1..160), |bytes| {
         let ran = judge(&generate(&bytes));
@@ -152,8 +153,26 @@ fn random_graphs_have_what_rules_stumble_over() {
         .map(|_| generate(&proptest::strategy::ValueTree::current(&strategy.new_tree(&mut runner).unwrap())).text)
         .collect();
     let wanted = [
-        "If ", "Loop ", "my.Relu", "RandomNormalLike", "Constant ", "[0,3]", "[N,", "dflt", "BatchNormalization", "Conv ", "Split ",
-        "Slice ", "Pad ", "Transpose ", "Clip ", "(x0", "Shape ", "Where ", "Gemm ", "Cast ",
+        "If ",
+        "Loop ",
+        "my.Relu",
+        "RandomNormalLike",
+        "Constant ",
+        "[0,3]",
+        "[N,",
+        "dflt",
+        "BatchNormalization",
+        "Conv ",
+        "Split ",
+        "Slice ",
+        "Pad ",
+        "Transpose ",
+        "Clip ",
+        "(x0",
+        "Shape ",
+        "Where ",
+        "Gemm ",
+        "Cast ",
     ];
     for op in wanted {
         assert!(texts.iter().filter(|t| t.contains(op)).count() >= 8, "hardly any {op}");

@@ -150,7 +150,8 @@ impl Maker<'_> {
     /// A constant of floats: an initializer, one that is there already, or a Constant node.
     pub(crate) fn constant(&mut self, s: &mut Scope, dims: &[usize]) -> Val {
         let wanted: Vec<Option<usize>> = dims.iter().copied().map(Some).collect();
-        let there = s.constants.iter().filter(|v| v.elem == Elem::Float && v.dims == wanted).cloned().collect::<Vec<_>>();
+        let there =
+            s.constants.iter().filter(|v| v.elem == Elem::Float && v.dims == wanted).cloned().collect::<Vec<_>>();
         if self.c.chance(90)
             && let Some(v) = self.c.pick(&there)
         {
@@ -212,7 +213,11 @@ impl Maker<'_> {
         let (low, high) = (self.constant(s, &[]), self.constant(s, &[]));
         let absent = Val { name: "\"\"".into(), ..low.clone() };
         let low = if self.c.chance(60) { absent } else { low };
-        if self.c.chance(60) { self.emit(s, "Clip", "", &[x, &low], x) } else { self.emit(s, "Clip", "", &[x, &low, &high], x) };
+        if self.c.chance(60) {
+            self.emit(s, "Clip", "", &[x, &low], x)
+        } else {
+            self.emit(s, "Clip", "", &[x, &low, &high], x)
+        };
     }
 
     fn binary(&mut self, s: &mut Scope, x: &Val) {
@@ -227,7 +232,11 @@ impl Maker<'_> {
         let Some(dims) = broadcast(&x.dims, &other.dims).filter(|d| count(d) <= MOST) else { return };
         let out = Val { dims, ..x.clone() };
         let op = ["Add", "Mul", "Sub", "Add", "Mul", "Max", "Min", "Sum"][self.c.below(8)];
-        if self.c.chance(60) { self.emit(s, op, "", &[&other, x], &out) } else { self.emit(s, op, "", &[x, &other], &out) };
+        if self.c.chance(60) {
+            self.emit(s, op, "", &[&other, x], &out)
+        } else {
+            self.emit(s, op, "", &[x, &other], &out)
+        };
     }
 
     fn integers(&mut self, s: &mut Scope) {

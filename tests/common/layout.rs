@@ -19,7 +19,8 @@ impl Maker<'_> {
     }
 
     fn emit_with(&mut self, s: &mut Scope, op: &str, axes: Axes, more: &str, x: &Val, out: &Val) -> Val {
-        let join = |a: &str| if a.is_empty() || more.is_empty() { format!("{a}{more}") } else { format!("{a}, {more}") };
+        let join =
+            |a: &str| if a.is_empty() || more.is_empty() { format!("{a}{more}") } else { format!("{a}, {more}") };
         match axes {
             Axes::Input(v) => self.emit(s, op, more, &[x, &v], out),
             Axes::Attribute(a) => self.emit(s, op, &join(&a), &[x], out),
@@ -193,7 +194,11 @@ impl Maker<'_> {
         let (op, since) = [("ReduceMean", 18), ("ReduceSum", 13), ("ReduceMax", 18), ("ReduceL2", 18)][self.c.below(4)];
         let keep = self.c.below(2);
         let mut dims = x.dims.clone();
-        if keep == 1 { dims[axis] = Some(1) } else { drop(dims.remove(axis)) }
+        if keep == 1 {
+            dims[axis] = Some(1)
+        } else {
+            drop(dims.remove(axis))
+        }
         let _ = size;
         let axes = self.axes(s, "axes", &[axis as i64], since);
         self.emit_with(s, op, axes, &format!("keepdims = {keep}"), x, &Val { dims, ..x.clone() });
@@ -239,7 +244,8 @@ impl Maker<'_> {
         let zero = self.integers_constant(s, &[0]);
         let batch = self.emit(s, "Gather", "axis = 0", &[&shape, &zero], &Val { dims: vec![Some(1)], ..shape.clone() });
         let rest = self.integers_constant(s, &[-1]);
-        let target = self.emit(s, "Concat", "axis = 0", &[&batch, &rest], &Val { dims: vec![Some(2)], ..shape.clone() });
+        let target =
+            self.emit(s, "Concat", "axis = 0", &[&batch, &rest], &Val { dims: vec![Some(2)], ..shape.clone() });
         let tail = x.dims[1..].iter().flatten().product();
         self.emit(s, "Reshape", "", &[x, &target], &Val { dims: vec![x.dims[0], Some(tail)], ..x.clone() });
     }
@@ -280,7 +286,8 @@ impl Maker<'_> {
         }) else {
             return;
         };
-        let sized = |n: usize, h: usize, w: usize| Val { dims: vec![x.dims[0], Some(n), Some(h), Some(w)], ..x.clone() };
+        let sized =
+            |n: usize, h: usize, w: usize| Val { dims: vec![x.dims[0], Some(n), Some(h), Some(w)], ..x.clone() };
         let y = match self.c.below(6) {
             0 => return drop(self.emit(s, "MaxPool", "kernel_shape = [2, 2]", &[&x], &sized(c, h - 1, w - 1))),
             1 => {

@@ -120,7 +120,9 @@ fn special(t: &Tensor) -> Tensor {
         DType::F32 => (0..n).flat_map(|k| cycle(k).to_le_bytes()).collect(),
         DType::F64 => (0..n).flat_map(|k| f64::from(cycle(k)).to_le_bytes()).collect(),
         DType::I64 => (0..n).map(integers(i64::MIN, i64::MAX)).flat_map(i64::to_le_bytes).collect(),
-        DType::I32 => (0..n).map(integers(i32::MIN.into(), i32::MAX.into())).flat_map(|x| (x as i32).to_le_bytes()).collect(),
+        DType::I32 => {
+            (0..n).map(integers(i32::MIN.into(), i32::MAX.into())).flat_map(|x| (x as i32).to_le_bytes()).collect()
+        }
         DType::I8 => (0..n).map(integers(-128, 127)).map(|x| x as i8 as u8).collect(),
         DType::U8 => (0..n).map(integers(0, 255)).map(|x| x as u8).collect(),
         DType::Bool => (0..n).map(|k| (k % 2) as u8).collect(),

@@ -153,10 +153,9 @@ fn what_no_pass_reads_is_kept() {
     let neg = graph.node.iter_mut().find(|n| n.op_type() == "Neg").unwrap();
     neg.doc_string = Some("about the node".into());
     neg.metadata_props.push(entry.clone());
-    graph.quantization_annotation.push(proto::TensorAnnotation {
-        tensor_name: Some("y".into()),
-        quant_parameter_tensor_names: vec![entry],
-    });
+    graph
+        .quantization_annotation
+        .push(proto::TensorAnnotation { tensor_name: Some("y".into()), quant_parameter_tensor_names: vec![entry] });
     graph.output[0].doc_string = Some("about the output".into());
     let result = model_to_proto(&simplified(&model_from_proto(message.clone()).unwrap())).unwrap();
     let graphs = [message.graph.clone().unwrap(), result.graph.clone().unwrap()];
@@ -164,7 +163,15 @@ fn what_no_pass_reads_is_kept() {
     assert_eq!(before, after);
     let [before, after] = graphs.map(|g| {
         let neg = g.node.into_iter().find(|n| n.op_type() == "Neg").unwrap();
-        (g.name, g.doc_string, g.metadata_props, g.quantization_annotation, g.output, neg.doc_string, neg.metadata_props)
+        (
+            g.name,
+            g.doc_string,
+            g.metadata_props,
+            g.quantization_annotation,
+            g.output,
+            neg.doc_string,
+            neg.metadata_props,
+        )
     });
     assert_eq!(before, after);
 }
@@ -196,10 +203,17 @@ fn sparse_initializers_are_kept_or_folded_rightly() {
     let mut values = graph.initializer.remove(0);
     (values.dims, values.raw_data, values.float_data) = (vec![1], None, vec![2.5]);
     let indices = proto::TensorProto { dims: vec![1], data_type: Some(7), int64_data: vec![2], ..Default::default() };
-    graph.sparse_initializer.push(proto::SparseTensorProto { values: Some(values), indices: Some(indices), dims: vec![4] });
+    graph.sparse_initializer.push(proto::SparseTensorProto {
+        values: Some(values),
+        indices: Some(indices),
+        dims: vec![4],
+    });
     let result = simplified(&model_from_proto(message.clone()).unwrap());
     assert_eq!(occurrences(&result.graph, "Mul"), 1);
-    assert_eq!(model_to_proto(&result).unwrap().graph.unwrap().sparse_initializer, message.graph.unwrap().sparse_initializer);
+    assert_eq!(
+        model_to_proto(&result).unwrap().graph.unwrap().sparse_initializer,
+        message.graph.unwrap().sparse_initializer
+    );
 }
 
 /// What was simplified is simplified: the second run writes the same file.
