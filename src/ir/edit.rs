@@ -39,11 +39,6 @@ impl Graph {
         self.names.fresh(hint)
     }
 
-    /// Whether a value here or in a body has, or had, this name.
-    pub(crate) fn has_name(&self, name: &str) -> bool {
-        self.names.is_taken(name)
-    }
-
     /// Adds a node with its edges. Absent optional inputs and outputs are `None`; trailing ones count as slots.
     ///
     /// # Errors

@@ -3,6 +3,7 @@
 use super::lower;
 use super::program::{Limits, Program, Scope, Val, fed_type};
 use super::tensor::{from_tract, to_tract, tract_error};
+use crate::analysis::shapes;
 use crate::error::{Error, Result};
 use crate::io::Feed;
 use crate::ir::{DType, Model, Tensor, ValueId};
@@ -55,6 +56,10 @@ impl Runner {
     /// value that the main graph does not have.
     pub fn new(model: &Model, options: &RunnerOptions) -> Result<Self> {
         let mut copy = lower::prepared(model)?;
+        if lower::has_half(&copy.graph) {
+            // Which values are f16 matters then. What inference cannot tell is no error here.
+            let _ = shapes::infer_types(&mut copy);
+        }
         let refused = lower::findings(&copy);
         if !refused.is_empty() {
             return Err(Error::unsupported(refused.join("; ")));
