@@ -2,6 +2,7 @@
 
 pub mod control;
 pub mod image;
+mod legacy;
 pub mod logic;
 pub mod loss;
 pub mod math;
@@ -52,6 +53,7 @@ static REGISTRY: &[&dyn OpSpec] = &[
     &nn::deform_conv::DeformConv,
     &nn::dropout::Dropout,
     &nn::global_pool::GlobalPool,
+    &nn::group_norm::GroupNormalization,
     &nn::layer_norm::LayerNormalization,
     &nn::max_unpool::MaxUnpool,
     &nn::norm::Norm,
