@@ -71,6 +71,8 @@ impl ConvTranspose {
                 None if self.same => steps[k] * x[k + 2] as i64,
                 None => whole,
             };
+            // The specification says `stride * input`, ONNX Runtime no more than there is.
+            ensure!(wanted.is_some() || out <= whole, "auto_pad to {out} where {whole} elements are");
             // A larger output has nothing but the bias at its end.
             ensure!((1..1 << 40).contains(&out), "an output of {out}");
             let pads = (whole - out).max(0);
