@@ -27,7 +27,8 @@ fn run(nodes: Vec<proto::NodeProto>, constants: &[(&str, Tensor)], x: &Tensor, o
     let opset_import = vec![proto::OperatorSetIdProto { domain: None, version: Some(17) }];
     let message = proto::ModelProto { graph: Some(graph), opset_import, ir_version: Some(8), ..Default::default() };
     let model = model_from_proto(message).unwrap();
-    let options = RunnerOptions { observe: observe.iter().map(|s| s.to_string()).collect() };
+    let options =
+        RunnerOptions { observe: observe.iter().map(|s| s.to_string()).collect(), ..RunnerOptions::default() };
     Runner::new(&model, &options).unwrap().run(&Feed::from([("x".to_string(), x.clone())])).unwrap()
 }
 

@@ -4,7 +4,7 @@ use super::shapes::{Contexts, FIRST_IR_WITH_DEFAULTS, infer_types};
 use crate::error::{Error, Result};
 use crate::ir::{Graph, Model, NEWEST_OPSET, Node, NodeId, Tensor, Value, ValueId};
 use crate::ops;
-use crate::ops::spec::Upgrade;
+use crate::ops::spec::{Source, Step, Upgrade};
 use std::collections::HashSet;
 use std::sync::Arc;
 
@@ -78,13 +78,14 @@ impl Plan {
                 let cx = contexts.of(id);
                 (id, cx.used_outputs, spec.upgrade(&cx, to))
             }
-            None => (id, 0, unspecified(model.default_opset(), to, &graph.node(id).op.op_type)),
+            None => (id, 0, Upgrade::Impossible("nothing is known of this operator".into())),
         };
         let upgrades: Vec<_> = nodes.into_iter().map(upgrade).collect();
         for (id, used, upgrade) in upgrades {
             match upgrade {
                 Upgrade::Same => {}
                 Upgrade::Changed { node, new_inputs } => self.apply(graph, id, used, *node, new_inputs)?,
+                Upgrade::Replaced(steps) => self.replace(graph, id, steps)?,
                 Upgrade::Impossible(why) => self.refused.push(format!("{}: {why}", graph.node(id).label())),
             }
         }
@@ -121,7 +122,49 @@ impl Plan {
         Ok(())
     }
 
-    fn add_constant(&mut self, graph: &mut Graph, hint: &str, tensor: Tensor) -> Result<ValueId> {
+    /// The last step takes over the node and its outputs; the earlier ones become nodes before it.
+    fn replace(&mut self, graph: &mut Graph, id: NodeId, mut steps: Vec<Step>) -> Result<()> {
+        let Some(last) = steps.pop() else { return Ok(()) };
+        let (original, rank) = (graph.node_inputs(id), graph.node(id).rank);
+        let hint = graph.node_outputs(id).into_iter().flatten().next().map(|v| graph.name(v).to_string());
+        let hint = hint.unwrap_or_else(|| "upgraded".into());
+        let mut made: Vec<ValueId> = vec![];
+        for (k, step) in steps.into_iter().enumerate() {
+            let inputs = self.sources(graph, &original, &made, &hint, step.inputs)?;
+            let output = graph.add_value(Value::named(self.fresh(&format!("{hint}_step{k}"))))?;
+            let node = Node { rank, ..step.node };
+            graph.add_node(node, &inputs, &[Some(output)])?;
+            made.push(output);
+        }
+        let inputs = self.sources(graph, &original, &made, &hint, last.inputs)?;
+        // What the slots hold is the graph's fact, not the new node's.
+        let (input_slots, output_slots) = (graph.node(id).input_slots, graph.node(id).output_slots);
+        *graph.node_mut(id) = Node { rank, input_slots, output_slots, ..last.node };
+        for slot in 0..inputs.len().max(original.len()) {
+            graph.set_input(id, slot, inputs.get(slot).copied().flatten());
+        }
+        graph.node_mut(id).input_slots = inputs.len() as u32;
+        Ok(())
+    }
+
+    fn sources(
+        &mut self,
+        graph: &mut Graph,
+        original: &[Option<ValueId>],
+        made: &[ValueId],
+        hint: &str,
+        sources: Vec<Source>,
+    ) -> Result<Vec<Option<ValueId>>> {
+        let value = |source| match source {
+            Source::Input(slot) => Ok(original.get(slot).copied().flatten()),
+            Source::Step(k) => Ok(made.get(k).copied()),
+            Source::Constant(t) => self.add_constant(graph, &format!("{hint}_const"), t).map(Some),
+        };
+        sources.into_iter().map(value).collect()
+    }
+
+    /// A name that no value in the model has: `hint`, or with a number.
+    fn fresh(&mut self, hint: &str) -> Arc<str> {
         let mut name: Arc<str> = hint.into();
         let mut k = 1u32;
         while self.names.contains(&name) {
@@ -129,21 +172,14 @@ impl Plan {
             k += 1;
         }
         self.names.insert(name.clone());
-        let mut value = Value::named(name);
+        name
+    }
+
+    fn add_constant(&mut self, graph: &mut Graph, hint: &str, tensor: Tensor) -> Result<ValueId> {
+        let mut value = Value::named(self.fresh(hint));
         value.ty = Some(crate::ir::Type::tensor(tensor.dtype, &tensor.dims));
         value.init = Some(tensor);
         graph.add_value(value)
-    }
-}
-
-/// An op without a file may move as long as no operator set in between redefined it.
-fn unspecified(from: i64, to: i64, op_type: &str) -> Upgrade {
-    match ops::redefined(op_type) {
-        None => Upgrade::Impossible("nothing is known of this operator".into()),
-        Some(sets) => match sets.iter().find(|&&s| s > from && s <= to) {
-            Some(set) => Upgrade::Impossible(format!("operator set {set} redefined it")),
-            None => Upgrade::Same,
-        },
     }
 }
 

@@ -6,37 +6,139 @@ use crate::ops;
 use crate::ops::spec::{InferContext, Inferred, Known};
 use std::collections::{HashMap, HashSet};
 
-/// Fills in types that are missing and refines symbolic and unknown dimensions, in execution order and linear time.
-/// Bodies are left as they are.
+/// Integer tensors of rank 0 or 1 as far as their elements are known, symbolically too.
+pub type ShapeData = HashMap<ValueId, Vec<Dim>>;
+
+/// What inference found out beside the types, which it writes into the graph.
+#[derive(Default)]
+pub struct Facts {
+    /// Elements of the graph's own values.
+    pub data: ShapeData,
+    /// The same for the bodies of a node, in the order of [`crate::ir::Node::bodies`].
+    pub bodies: HashMap<NodeId, Vec<Facts>>,
+    /// Declared types that the nodes contradict; the nodes' word was taken.
+    pub corrected: Vec<String>,
+}
+
+/// The graphs around a body: what a captured value is, by name.
+pub struct Scope<'a> {
+    graph: &'a Graph,
+    data: &'a ShapeData,
+    defaults: bool,
+    parent: Option<&'a Scope<'a>>,
+}
+
+impl<'a> Scope<'a> {
+    /// The scope of the bodies in `graph`, whose own enclosing graphs are `parent`.
+    pub fn new(model: &Model, graph: &'a Graph, data: &'a ShapeData, parent: Option<&'a Scope<'a>>) -> Self {
+        Self { graph, data, defaults: model.ir_version() >= FIRST_IR_WITH_DEFAULTS, parent }
+    }
+
+    /// What is known of the outer value with this name.
+    pub fn known(&self, name: &str) -> Known<'a> {
+        let mut scope = Some(self);
+        while let Some(s) = scope {
+            if let Some(v) = s.graph.find(name).filter(|&v| !s.graph.is_outer(v)) {
+                let overridable = |v: ValueId| s.defaults && s.graph.is_input(v);
+                let constant = constant_of(s.graph, v, &overridable);
+                return Known { ty: s.graph.ty(v), constant, data: s.data.get(&v).cloned() };
+            }
+            scope = s.parent;
+        }
+        Known::default()
+    }
+}
+
+/// Fills in types that are missing and refines symbolic and unknown dimensions, in execution order and linear time,
+/// bodies included. A declared dimension that a node contradicts gives way: ONNX Runtime, too, goes by the nodes.
 ///
 /// # Errors
-/// A node that breaks its operator's rules, and an inferred type that contradicts a declared one: named by node and
-/// value.
+/// A node that breaks its operator's rules or makes another element type than is declared: named by node and value.
 pub fn infer_types(model: &mut Model) -> Result<()> {
-    let interface = Interface::of(model, &model.graph);
-    let mut data: HashMap<ValueId, Vec<Dim>> = HashMap::new();
-    for id in model.graph.order()? {
-        let node = model.graph.node(id);
-        let Some(spec) = ops::spec(&node.op) else { continue };
-        let label = || model.graph.node(id).label();
-        let cx = context(model, &model.graph, &interface, id, &data);
-        let inferred = spec.infer(&cx).context(label)?;
-        let outputs = model.graph.node_outputs(id);
-        let mut updates = Vec::with_capacity(outputs.len());
-        for (value, found) in outputs.into_iter().zip(inferred) {
-            let Some(value) = value else { continue };
-            let name = || format!("{}: output \"{}\"", label(), model.graph.name(value));
-            let ty = merge(model.graph.ty(value), found.ty.as_ref()).context(name)?;
-            updates.push((value, Inferred { data: checked(found.data, ty.as_ref()), ty }));
-        }
-        for (value, found) in updates {
-            model.graph.value_mut(value).ty = found.ty;
-            if let Some(elements) = found.data {
-                data.insert(value, elements);
+    infer(model).map(|_| ())
+}
+
+/// [`infer_types`], keeping what else it found out.
+///
+/// # Errors
+/// As [`infer_types`].
+pub fn infer(model: &mut Model) -> Result<Facts> {
+    let mut graph = std::mem::take(&mut model.graph);
+    let facts = infer_graph(model, &mut graph, None);
+    model.graph = graph;
+    facts
+}
+
+/// `model` gives the operator sets; its own graph is not looked at.
+fn infer_graph(model: &Model, graph: &mut Graph, scope: Option<&Scope>) -> Result<Facts> {
+    let interface = Interface::of(model, graph);
+    let mut facts = Facts::default();
+    if let Some(scope) = scope {
+        for v in graph.outer_values() {
+            let outer = scope.known(graph.name(v));
+            if outer.ty.is_some() {
+                graph.value_mut(v).ty = outer.ty.cloned();
             }
         }
     }
-    Ok(())
+    for id in graph.order()? {
+        if graph.node(id).bodies().next().is_some() {
+            let inner = infer_bodies(model, graph, id, &facts.data, scope)?;
+            facts.corrected.extend(inner.iter().flat_map(|f| f.corrected.iter().cloned()));
+            facts.bodies.insert(id, inner);
+        }
+        let node = graph.node(id);
+        let Some(spec) = ops::spec(&node.op) else { continue };
+        let label = || graph.node(id).label();
+        let cx = context(model, graph, &interface, id, &facts.data, scope);
+        let inferred = spec.infer(&cx).context(label)?;
+        let outputs = graph.node_outputs(id);
+        let mut updates = Vec::with_capacity(outputs.len());
+        for (value, found) in outputs.into_iter().zip(inferred) {
+            let Some(value) = value else { continue };
+            let name = || format!("{}: output \"{}\"", label(), graph.name(value));
+            let declared = graph.ty(value);
+            let public = interface.outputs.contains(&value);
+            let ty = match merge(declared, found.ty.as_ref(), public).context(name)? {
+                Merged::Agree(ty) => ty,
+                Merged::Contradiction(ty) => {
+                    let made = found.ty.as_ref().map(|t| t.to_string()).unwrap_or_default();
+                    let declared = declared.map(|t| t.to_string()).unwrap_or_default();
+                    facts.corrected.push(format!("{}: it is declared {declared}, but the node makes {made}", name()));
+                    Some(ty)
+                }
+            };
+            let ty = if public { ty } else { ty.map(named) };
+            updates.push((value, Inferred { data: checked(found.data, ty.as_ref()), ty }));
+        }
+        for (value, found) in updates {
+            graph.value_mut(value).ty = found.ty;
+            if let Some(elements) = found.data {
+                facts.data.insert(value, elements);
+            }
+        }
+    }
+    Ok(facts)
+}
+
+fn infer_bodies(
+    model: &Model,
+    graph: &mut Graph,
+    id: NodeId,
+    data: &ShapeData,
+    parent: Option<&Scope>,
+) -> Result<Vec<Facts>> {
+    // The bodies are taken out of the graph that they look at.
+    let mut attributes = std::mem::take(&mut graph.node_mut(id).attributes);
+    let scope = Scope::new(model, graph, data, parent);
+    let bodies = attributes.iter_mut().flat_map(|a| match &mut a.value {
+        AttributeValue::Graph(g) => std::slice::from_mut(&mut **g),
+        AttributeValue::Graphs(gs) => gs,
+        _ => &mut [],
+    });
+    let inner: Result<Vec<Facts>> = bodies.map(|body| infer_graph(model, body, Some(&scope))).collect();
+    graph.node_mut(id).attributes = attributes;
+    inner.context(|| graph.node(id).label())
 }
 
 /// What is known of one node from its inputs' types and constants, without shape arithmetic: enough to ask for its role
@@ -60,7 +162,7 @@ impl<'a> Contexts<'a> {
 
     /// What is known of one node.
     pub fn of(&self, id: NodeId) -> InferContext<'a> {
-        context(self.model, self.graph, &self.interface, id, &HashMap::new())
+        context(self.model, self.graph, &self.interface, id, &HashMap::new(), None)
     }
 }
 
@@ -84,29 +186,33 @@ impl Interface {
 }
 
 fn context<'a>(
-    model: &'a Model,
+    model: &Model,
     graph: &'a Graph,
     interface: &Interface,
     id: NodeId,
-    data: &HashMap<ValueId, Vec<Dim>>,
+    data: &ShapeData,
+    scope: Option<&Scope<'a>>,
 ) -> InferContext<'a> {
     let node = graph.node(id);
-    let constant = |v| constant_of(graph, v, &interface.overridable);
-    let known = |v| Known { ty: graph.ty(v), constant: constant(v), data: data.get(&v).cloned() };
+    let overridable = |v: ValueId| interface.overridable.contains(&v);
+    let known = |v| match scope {
+        Some(scope) if graph.is_outer(v) => Known { ty: graph.ty(v), ..scope.known(graph.name(v)) },
+        _ => Known { ty: graph.ty(v), constant: constant_of(graph, v, &overridable), data: data.get(&v).cloned() },
+    };
     let inputs = graph.node_inputs(id).into_iter().map(|v| v.map(known)).collect();
-    let used = |v: &Option<ValueId>| v.is_some_and(|v| interface.outputs.contains(&v) || !graph.uses(v).is_empty());
+    let used = |v: &Option<ValueId>| v.is_some_and(|v| interface.outputs.contains(&v) || graph.has_uses(v));
     let used_outputs = graph.node_outputs(id).iter().rposition(used).map_or(0, |k| k + 1);
     InferContext { node, opset: model.opset(&node.op.domain).unwrap_or(1), inputs, used_outputs }
 }
 
 /// The tensor of an initializer that no caller can override, or of a Constant node, also behind Identity nodes.
-fn constant_of<'a>(graph: &'a Graph, v: ValueId, overridable: &HashSet<ValueId>) -> Option<&'a Tensor> {
+fn constant_of<'a>(graph: &'a Graph, v: ValueId, overridable: &dyn Fn(ValueId) -> bool) -> Option<&'a Tensor> {
     // Exporters put at most one Identity before a shared weight; the bound keeps this constant time.
     const IDENTITIES: usize = 4;
     let mut v = v;
     for _ in 0..=IDENTITIES {
         if let Some(t) = &graph.value(v).init {
-            return (!overridable.contains(&v)).then_some(t);
+            return (!overridable(v)).then_some(t);
         }
         let (id, _) = graph.producer(v)?;
         let node = graph.node(id);
@@ -130,25 +236,47 @@ fn checked(data: Option<Vec<Dim>>, ty: Option<&Type>) -> Option<Vec<Dim>> {
     fits.then_some(data)
 }
 
-/// A declared type and an inferred one as a single type. Where both name a dimension, the declared name stays.
-fn merge(declared: Option<&Type>, inferred: Option<&Type>) -> Result<Option<Type>> {
+/// The type with a symbol for each size that is not known.
+fn named(mut ty: Type) -> Type {
+    if let Type::Tensor(TensorType { shape: Some(shape), .. }) = &mut ty {
+        shape.iter_mut().filter(|d| **d == Dim::Unknown).for_each(|d| *d = Dim::anonymous());
+    }
+    ty
+}
+
+/// A declared type and an inferred one as a single type.
+enum Merged {
+    Agree(Option<Type>),
+    Contradiction(Type),
+}
+
+/// Where both name a dimension, a graph output (`public`) keeps the declared name and any other value takes the inferred
+/// one, which is known to equal the names that it comes from. A contradiction is settled by the node.
+fn merge(declared: Option<&Type>, inferred: Option<&Type>, public: bool) -> Result<Merged> {
+    // Some exporters declare a value without saying anything of it.
+    let declared = declared.filter(|ty| !matches!(ty, Type::Other(p) if p.value.is_none()));
     let (Some(declared), Some(inferred)) = (declared, inferred) else {
-        return Ok(declared.or(inferred).cloned());
+        return Ok(Merged::Agree(declared.or(inferred).cloned()));
     };
-    let (Type::Tensor(a), Type::Tensor(b)) = (declared, inferred) else { return Ok(Some(declared.clone())) };
-    let contradiction = || Error::invalid(format!("it is declared {declared}, but the node makes {inferred}"));
+    let (Type::Tensor(a), Type::Tensor(b)) = (declared, inferred) else {
+        return Ok(Merged::Agree(Some(declared.clone())));
+    };
     if a.elem != b.elem {
-        return Err(contradiction());
+        return Err(Error::invalid(format!("it is declared {declared}, but the node makes {inferred}")));
     }
     let shape = match (&a.shape, &b.shape) {
-        (Some(x), Some(y)) if x.len() != y.len() => return Err(contradiction()),
+        (Some(x), Some(y)) if x.len() != y.len() => return Ok(Merged::Contradiction(inferred.clone())),
         (Some(x), Some(y)) => {
-            let dims: Option<Vec<Dim>> = x.iter().zip(y).map(|(x, y)| ops::merge_dim(x, y)).collect();
-            Some(dims.ok_or_else(contradiction)?)
+            let pairs = x.iter().zip(y).map(|(x, y)| if public { (x, y) } else { (y, x) });
+            let dims: Option<Vec<Dim>> = pairs.map(|(first, second)| ops::merge_dim(first, second)).collect();
+            match dims {
+                Some(dims) => Some(dims),
+                None => return Ok(Merged::Contradiction(inferred.clone())),
+            }
         }
         (x, y) => x.as_ref().or(y.as_ref()).cloned(),
     };
-    Ok(Some(Type::Tensor(TensorType { elem: a.elem, shape })))
+    Ok(Merged::Agree(Some(Type::Tensor(TensorType { elem: a.elem, shape }))))
 }
 
 #[cfg(test)]
@@ -186,6 +314,43 @@ mod tests {
     }
 
     #[test]
+    fn a_size_without_a_name_equals_itself() {
+        let b = Builder::default().input("x", &["n"]).node("NonZero", &["x"], &["z"], &[]);
+        let b = b.node("Neg", &["z"], &["a"], &[]).node("Shape", &["a"], &["s"], &[]);
+        let b = b.node("NonZero", &["a"], &["other"], &[]).node("Cast", &["s"], &["y"], &[("to", 6.into())]);
+        let mut model = b.model(13, &["y", "other"]);
+        let facts = infer(&mut model).unwrap();
+        let value = |name: &str| model.graph.find(name).unwrap();
+        let shape = |name| model.graph.ty(value(name)).unwrap().shape().unwrap();
+        assert_eq!(shape("z"), shape("a"));
+        assert_eq!(facts.data[&value("s")], shape("z"));
+        assert_ne!(shape("z")[1], Dim::Unknown);
+        assert_ne!(shape("z")[1], shape("other")[1]);
+        assert_eq!(type_of(&model, "z"), "int64[1, ?]", "but it has no name to show");
+        assert_eq!(
+            crate::ir::Type::from_proto(&model.graph.ty(value("z")).unwrap().to_proto()).shape().unwrap()[1],
+            Dim::Unknown
+        );
+    }
+
+    #[test]
+    fn an_if_makes_what_both_branches_make() {
+        let text = |e: &str| {
+            format!("g (bool k, float[n, 3] x, float[m] v) => (float y) {{ z = If (k) <
+            then_branch = yes () => (float t) {{ t = Neg (x) }}, else_branch = no () => (float e) {{ {e} }} > y = Neg (z) }}")
+        };
+        let type_of_z = |e| {
+            let mut model = crate::io::text::parse_graph(&text(e), 17).unwrap();
+            infer_types(&mut model).unwrap();
+            let z = model.graph.find("z").unwrap();
+            model.graph.ty(z).map(Type::to_string)
+        };
+        assert_eq!(type_of_z("e = Abs (x)").unwrap(), "float[n, 3]");
+        assert_eq!(type_of_z("c = Transpose (x) e = Abs (c)").unwrap(), "float[?, ?]");
+        assert_eq!(type_of_z("e = Abs (v)").unwrap(), "float");
+    }
+
+    #[test]
     fn an_overridable_default_is_no_constant() {
         let b = || {
             let mut b = Builder::default().input("x", &["2", "6"]).constant("to", i64s(&[3, 4]));
@@ -212,9 +377,31 @@ mod tests {
         let mut model = Builder::default().input("x", &["2", "6"]).node("Relu", &["x"], &["y"], &[]).model(13, &["y"]);
         let y = model.graph.find("y").unwrap();
         model.graph.value_mut(y).ty = Some(Type::tensor(DType::F32, &[2, 7]));
-        let e = infer_types(&mut model).unwrap_err().to_string();
+        let e = infer(&mut model).unwrap().corrected.join("; ");
         assert!(e.starts_with("node \"n0\" (Relu): output \"y\":"), "{e}");
         assert!(e.contains("declared float[2, 7], but the node makes float[2, 6]"), "{e}");
+        assert_eq!(type_of(&model, "y"), "float[2, 6]");
+        let y = model.graph.find("y").unwrap();
+        model.graph.value_mut(y).ty = Some(Type::tensor(DType::I64, &[2, 6]));
+        let e = infer_types(&mut model).unwrap_err().to_string();
+        assert!(e.contains("declared int64[2, 6], but the node makes float[2, 6]"), "{e}");
+    }
+
+    #[test]
+    fn bodies_see_the_graphs_around_them() {
+        let text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[n, 4] x, bool c) => (float[n, m] y) {
+            y = If (c) <then_branch = t () => (float[?, ?] a) { s = Shape (x) a = Reshape (x, s) },
+                        else_branch = e () => (float[?, ?] b) { b = Relu (x) }>
+        }";
+        let mut model = crate::io::text::parse_model(text).unwrap();
+        let facts = infer(&mut model).unwrap();
+        let id = model.graph.nodes().next().unwrap();
+        for (body, name) in model.graph.node(id).bodies().zip(["a", "b"]) {
+            assert_eq!(body.ty(body.find(name).unwrap()).unwrap().to_string(), "float[n, 4]");
+        }
+        let then = model.graph.node(id).bodies().next().unwrap();
+        let s = then.find("s").unwrap();
+        assert_eq!(facts.bodies[&id][0].data[&s], vec![Dim::Sym("n".into()), Dim::Known(4)]);
     }
 
     #[test]

@@ -5,6 +5,8 @@ mod inspect;
 mod output;
 mod progress;
 mod quantize;
+mod run;
+mod simplify;
 mod validate;
 
 use clap::{Args, Parser, Subcommand};
@@ -33,8 +35,10 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Inspect(inspect::Inspect),
+    Simplify(simplify::Simplify),
     Quantize(quantize::Quantize),
     Validate(validate::Validate),
+    Run(run::Run),
     Apply(apply::Apply),
 }
 
@@ -82,7 +86,9 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
     match cli.command {
         Command::Inspect(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
+        Command::Run(c) => c.run(&cli.common),
         Command::Apply(c) => c.run(&cli.common),
     }
 }

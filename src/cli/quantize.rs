@@ -121,7 +121,8 @@ pub struct DebugArgs {
 }
 
 impl DebugArgs {
-    fn options(&self) -> PassOptions {
+    /// The options as the recipe has them.
+    pub fn options(&self) -> PassOptions {
         PassOptions { fuel: self.fuel, dump_after: self.dump_after.clone(), check_each: self.check_each }
     }
 }

@@ -46,14 +46,32 @@ pub struct DriftReport {
     pub violations: Vec<String>,
 }
 
+fn joined(lines: Vec<String>) -> String {
+    let mut text = String::new();
+    for line in lines {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{}", line.trim_end());
+    }
+    text
+}
+
 impl DriftReport {
     /// The report as text, a line for each fact and tables with aligned columns.
     pub fn render(&self) -> String {
+        format!("{}\n{}", self.render_changes(), self.render_drift())
+    }
+
+    /// The part of the report that needs no execution.
+    pub fn render_changes(&self) -> String {
         let mut lines = vec![format!("{} -> {}", self.models.before, self.models.after)];
         lines.extend(aligned(&self.summary()));
         lines.extend(aligned(&self.changed_ops()).into_iter().map(|line| format!("  {line}")));
-        lines.push(String::new());
-        lines.push(self.headline());
+        joined(lines)
+    }
+
+    /// What executing both models on data showed.
+    pub fn render_drift(&self) -> String {
+        let mut lines = vec![self.headline()];
         if !self.outputs.is_empty() {
             lines.extend(aligned(&self.drift_table()));
         }
@@ -61,12 +79,7 @@ impl DriftReport {
         let broken = self.outputs.iter().filter(|o| o.non_finite > 0);
         lines.extend(broken.map(|o| format!("{}: {} elements became NaN or infinite", o.name, o.non_finite)));
         lines.extend(self.violations.iter().map(|v| format!("FAILED  {v}")));
-        let mut text = String::new();
-        for line in lines {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{}", line.trim_end());
-        }
-        text
+        joined(lines)
     }
 
     fn summary(&self) -> Vec<Vec<String>> {

@@ -4,15 +4,17 @@
 //! model allows; or a folder of `.npz` files, each one a complete feed (recurrent state, several shapes); or a folder in
 //! the ONNX test layout (`test_data_set_*/input_*.pb`). Labels are one more array. Without data: seeded random input.
 
+mod probe;
 mod random;
 mod slot;
 mod stream;
 
 use super::npz::Npz;
-use super::{external, nesting, tensor_from_proto};
+use super::{mapped, nesting, tensor_from_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::proto;
+pub use probe::{Probe, probes};
 use prost::Message;
 use slot::{Batching, Slot};
 use std::collections::BTreeMap;
@@ -174,6 +176,11 @@ impl Dataset {
         matches!(self.source, Source::Random(_))
     }
 
+    /// Whether each sample is a complete feed of its own, so that samples cannot be batched.
+    pub fn feeds_are_complete(&self) -> bool {
+        matches!(self.source, Source::Npz(_) | Source::TestSets(_))
+    }
+
     /// Number of samples; where every file is a complete feed, the number of files.
     pub fn len(&self) -> usize {
         self.samples
@@ -327,7 +334,7 @@ fn test_sets(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
 
 fn read_pb(file: &Path) -> Result<Tensor> {
     let place = || file.display().to_string();
-    let bytes = external::map_file(file)?;
+    let bytes = mapped::map_file(file)?;
     nesting::check(&bytes, nesting::Kind::Tensor).context(place)?;
     let message = proto::TensorProto::decode(bytes).map_err(Error::from);
     let tensor = message.and_then(tensor_from_proto).map(|(_, t)| t);

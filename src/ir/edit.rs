@@ -1,12 +1,11 @@
 //! All mutation of a graph. Visible inside the crate only: decoders build with it, and the pass driver applies patches
 //! with it; a rule never touches it.
 
-use super::graph::Entity;
+use super::graph::{Entity, NodeCell, ValueCell};
+use super::names::Names;
 use super::{Graph, Node, NodeId, Port, Value, ValueId};
 use crate::error::{Error, Result};
-use petgraph::Direction;
-use petgraph::visit::EdgeRef;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 impl Graph {
@@ -19,7 +18,9 @@ impl Graph {
             return Err(Error::invalid(format!("duplicate value name \"{}\"", value.name)));
         }
         let name = value.name.clone();
-        let id = ValueId(self.g.add_node(Entity::Value(Box::new(value))));
+        self.names.take(&name);
+        let cell = ValueCell { value, uses: 0, is_input: false, outputs: vec![] };
+        let id = ValueId(self.g.add_node(Entity::Value(Arc::new(cell))));
         self.by_name.insert(name, id);
         Ok(id)
     }
@@ -32,14 +33,10 @@ impl Graph {
         }
     }
 
-    /// A name that no value has, here or in a body: `hint`, or `hint_1`, `hint_2`, ...
-    pub(crate) fn fresh_name(&self, hint: &str) -> Arc<str> {
-        let free = |name: &str| !self.by_name.contains_key(name) && !self.inner_names.contains(name);
-        if free(hint) && !hint.is_empty() {
-            return hint.into();
-        }
-        let names = (1u32..).map(|k| format!("{hint}_{k}"));
-        names.map(Arc::from).find(|n: &Arc<str>| free(n)).unwrap_or_else(|| hint.into())
+    /// A name that no value has, here, in a body, or (see [`Graph::lend_names`]) around this body: `hint`, or `hint_1`,
+    /// `hint_2`, ... The same one is not given twice.
+    pub(crate) fn fresh_name(&mut self, hint: &str) -> Arc<str> {
+        self.names.fresh(hint)
     }
 
     /// Adds a node with its edges. Absent optional inputs and outputs are `None`; trailing ones count as slots.
@@ -55,10 +52,12 @@ impl Graph {
         node.input_slots = inputs.len() as u32;
         node.output_slots = outputs.len() as u32;
         let label = node.label();
-        let id = NodeId(self.g.add_node(Entity::Node(Box::new(node))));
+        let (slots, captures) = (Vec::with_capacity(inputs.len()), vec![]);
+        let cell = NodeCell { node, inputs: slots, outputs: Vec::with_capacity(outputs.len()), captures };
+        let id = NodeId(self.g.add_node(Entity::Node(Arc::new(cell))));
         for (k, v) in inputs.iter().enumerate() {
             if let Some(v) = v {
-                self.g.add_edge(v.0, id.0, Port::In(k as u32));
+                self.add_use(*v, id, Port::In(k as u32));
             }
         }
         for (k, v) in outputs.iter().enumerate() {
@@ -67,77 +66,114 @@ impl Graph {
                 let name = self.name(*v);
                 return Err(Error::invalid(format!("duplicate value name \"{name}\": {label} produces it again")));
             }
-            self.g.add_edge(id.0, v.0, Port::Out(k as u32));
+            self.add_output(id, *v, k as u32);
         }
-        self.connect_captures(id)?;
+        self.refresh_captures(id)?;
         Ok(id)
     }
 
-    /// Makes the node's `Capture` edges those that its bodies need now.
+    /// Makes the node's `Capture` edges those that its bodies need now, and takes note of the names in them.
     pub(crate) fn refresh_captures(&mut self, id: NodeId) -> Result<()> {
-        self.drop_stale_captures(id);
-        self.connect_captures(id)
-    }
-
-    /// Adds a `Capture` edge for each outer value that the node's bodies use and that has none yet.
-    pub(crate) fn connect_captures(&mut self, id: NodeId) -> Result<()> {
-        let wanted: Vec<Arc<str>> = {
-            let bodies = self.node(id).bodies();
-            bodies.flat_map(|b| b.outer_values().into_iter().map(|v| b.value(v).name.clone())).collect()
-        };
-        let mut have: HashSet<ValueId> = self.captures(id).into_iter().collect();
-        let mut inner = HashSet::new();
-        self.node(id).bodies().for_each(|b| b.collect_names(&mut inner));
-        self.inner_names.extend(inner);
-        for name in wanted {
-            let v = self.value_or_new(&name)?;
-            if have.insert(v) {
-                self.g.add_edge(v.0, id.0, Port::Capture(have.len() as u32 - 1));
-            }
+        if self.node(id).bodies().next().is_none() && self.node_cell(id).captures.is_empty() {
+            return Ok(());
         }
+        let mut wanted: Vec<Arc<str>> = vec![];
+        let mut inner = vec![];
+        for body in self.node_mut(id).bodies_mut() {
+            wanted.extend(body.outer_values().into_iter().map(|v| body.value(v).name.clone()));
+            inner.push(body.take_names());
+        }
+        inner.into_iter().for_each(|names| self.lend_names(names));
+        let mut seen = HashSet::new();
+        wanted.retain(|name| seen.insert(name.clone()));
+        self.cut_captures(id);
+        for (k, name) in wanted.iter().enumerate() {
+            let v = self.value_or_new(name)?;
+            self.add_use(v, id, Port::Capture(k as u32));
+        }
+        self.tidy();
         Ok(())
     }
 
-    /// Names of all values of the graph and of the bodies in it.
-    fn collect_names(&self, names: &mut HashSet<Arc<str>>) {
-        names.extend(self.by_name.keys().cloned());
-        names.extend(self.inner_names.iter().cloned());
+    /// Takes the names that this graph knows, to lend them to a body of it while that is edited. Until they are back no
+    /// fresh name is to be asked of this graph.
+    pub(crate) fn take_names(&mut self) -> Names {
+        std::mem::take(&mut self.names)
+    }
+
+    /// Adds names to those that fresh names must differ from.
+    pub(crate) fn lend_names(&mut self, names: Names) {
+        self.names.merge(names);
+    }
+
+    /// Counts the names of all values of the graph and of the bodies in it.
+    pub(super) fn count_names(&self, counts: &mut HashMap<Arc<str>, u32>) {
+        self.by_name.keys().for_each(|name| *counts.entry(name.clone()).or_default() += 1);
+        for id in self.nodes() {
+            self.node(id).bodies().for_each(|b| b.count_names(counts));
+        }
     }
 
     pub(crate) fn node_mut(&mut self, id: NodeId) -> &mut Node {
+        &mut self.node_cell_mut(id).node
+    }
+
+    pub(crate) fn value_mut(&mut self, id: ValueId) -> &mut Value {
+        &mut self.value_cell_mut(id).value
+    }
+
+    pub(super) fn node_cell_mut(&mut self, id: NodeId) -> &mut NodeCell {
         match &mut self.g[id.0] {
-            Entity::Node(n) => n,
+            Entity::Node(n) => Arc::make_mut(n),
             Entity::Value(_) => unreachable!("a NodeId points at a node"),
         }
     }
 
-    pub(crate) fn value_mut(&mut self, id: ValueId) -> &mut Value {
+    pub(super) fn value_cell_mut(&mut self, id: ValueId) -> &mut ValueCell {
         match &mut self.g[id.0] {
-            Entity::Value(v) => v,
+            Entity::Value(v) => Arc::make_mut(v),
             Entity::Node(_) => unreachable!("a ValueId points at a value"),
         }
     }
 
     pub(crate) fn set_inputs(&mut self, inputs: Vec<ValueId>) {
+        for v in std::mem::take(&mut self.inputs) {
+            self.value_cell_mut(v).is_input = false;
+        }
+        inputs.iter().for_each(|&v| self.value_cell_mut(v).is_input = true);
         self.inputs = inputs;
     }
 
     pub(crate) fn set_outputs(&mut self, outputs: Vec<ValueId>) {
+        for v in std::mem::take(&mut self.outputs) {
+            self.value_cell_mut(v).outputs.clear();
+        }
+        outputs.iter().zip(0..).for_each(|(&v, k)| self.value_cell_mut(v).outputs.push(k));
         self.outputs = outputs;
     }
 
     /// Points input `slot` at `value`, or clears it; grows the node's slots where needed.
     pub(crate) fn set_input(&mut self, id: NodeId, slot: usize, value: Option<ValueId>) {
-        let port = Port::In(slot as u32);
-        let old = self.g.edges_directed(id.0, Direction::Incoming).find(|e| *e.weight() == port).map(|e| e.id());
-        if let Some(e) = old {
-            self.g.remove_edge(e);
-        }
+        self.cut_input(id, slot);
         if let Some(v) = value {
-            self.g.add_edge(v.0, id.0, port);
+            self.add_use(v, id, Port::In(slot as u32));
         }
         let node = self.node_mut(id);
         node.input_slots = node.input_slots.max(slot as u32 + 1);
+        self.tidy();
+    }
+
+    /// Takes the value from the node that makes it, which keeps an unused output slot in its place.
+    pub(crate) fn detach(&mut self, id: ValueId) {
+        if let Some((node, slot)) = self.producer(id) {
+            self.cut_output(node, slot);
+        }
+    }
+
+    /// Whether something needs the value and nothing gives it.
+    pub(crate) fn is_dangling(&self, id: ValueId) -> bool {
+        let exists = matches!(self.g.node_weight(id.0), Some(Entity::Value(_)));
+        exists && self.is_outer(id) && (self.has_uses(id) || self.is_output(id))
     }
 
     /// Points every use of `old`, captures and graph outputs included, at `new`.
@@ -150,18 +186,18 @@ impl Graph {
             return Ok(());
         }
         let target = if self.is_output(old) { self.take_over_output(old, new)? } else { new };
-        let edges: Vec<_> = self.g.edges(old.0).map(|e| (e.id(), NodeId(e.target()), *e.weight())).collect();
+        let edges: Vec<_> = self.use_edges(old).collect();
         for (edge, node, port) in edges {
             if target != new && self.producer(target).map(|p| p.0) == Some(node) {
                 continue; // the Identity itself
             }
-            self.g.remove_edge(edge);
-            self.g.add_edge(new.0, node.0, port);
+            self.move_use(edge, node, port, new);
             if matches!(port, Port::Capture(_)) {
                 let (from, to) = (self.value(old).name.clone(), self.value(new).name.clone());
                 self.rename_captured(node, &from, &to)?;
             }
         }
+        self.tidy();
         Ok(())
     }
 
@@ -186,14 +222,13 @@ impl Graph {
         let ty = self.value(old).ty.clone();
         let value = self.value_mut(target);
         value.shell = shell;
-        if value.ty.is_none() {
-            value.ty = ty;
+        // What the interface says stays known.
+        if value.ty.as_ref().is_none_or(|t| t.shape().is_none()) {
+            value.ty = ty.or(value.ty.take());
         }
-        for o in &mut self.outputs {
-            if *o == old {
-                *o = target;
-            }
-        }
+        let places = std::mem::take(&mut self.value_cell_mut(old).outputs);
+        places.iter().for_each(|&k| self.outputs[k as usize] = target);
+        self.value_cell_mut(target).outputs.extend(places);
         Ok(target)
     }
 
@@ -206,12 +241,14 @@ impl Graph {
         if self.by_name.contains_key(name) {
             return Err(Error::internal(format!("renaming \"{old}\" to \"{name}\", which is taken")));
         }
+        let name: Arc<str> = name.into();
+        self.names.take(&name);
         self.by_name.remove(&old);
-        self.by_name.insert(name.into(), id);
-        self.value_mut(id).name = name.into();
-        let owners = self.uses(id).into_iter().filter(|u| matches!(u.port, Port::Capture(_)));
-        for owner in owners.collect::<Vec<_>>() {
-            self.rename_captured(owner.node, &old, name)?;
+        self.by_name.insert(name.clone(), id);
+        self.value_mut(id).name = name.clone();
+        let owners = self.use_edges(id).filter(|(_, _, port)| matches!(port, Port::Capture(_)));
+        for owner in owners.map(|(_, node, _)| node).collect::<Vec<_>>() {
+            self.rename_captured(owner, &old, &name)?;
         }
         Ok(())
     }
@@ -232,62 +269,5 @@ impl Graph {
             body.rename(v, to)?;
         }
         Ok(())
-    }
-
-    /// Removes every node whose outputs nobody needs and every value that nothing touches, in bodies too. The only
-    /// deletion there is: ids from before it must not be used after it. Graph inputs stay.
-    pub(crate) fn eliminate_dead(&mut self) -> Result<usize> {
-        let mut live: HashSet<NodeId> = HashSet::new();
-        let mut stack: Vec<ValueId> = self.outputs.clone();
-        let mut needed: HashSet<ValueId> = stack.iter().copied().collect();
-        while let Some(v) = stack.pop() {
-            let Some((node, _)) = self.producer(v) else { continue };
-            if live.insert(node) {
-                let incoming = self.g.edges_directed(node.0, Direction::Incoming);
-                let inputs: Vec<ValueId> = incoming.map(|e| ValueId(e.source())).collect();
-                stack.extend(inputs.into_iter().filter(|v| needed.insert(*v)));
-            }
-        }
-        let dead: Vec<NodeId> = self.nodes().filter(|n| !live.contains(n)).collect();
-        for node in &dead {
-            self.g.remove_node(node.0);
-        }
-        self.drop_unused_values(&needed);
-        let mut removed = dead.len();
-        let owners: Vec<NodeId> = live.into_iter().filter(|&n| self.node(n).bodies().next().is_some()).collect();
-        for node in owners {
-            for body in self.node_mut(node).bodies_mut() {
-                removed += body.eliminate_dead()?;
-            }
-            self.drop_stale_captures(node);
-        }
-        Ok(removed)
-    }
-
-    fn drop_unused_values(&mut self, needed: &HashSet<ValueId>) {
-        // A node's outputs are positional, so those of a live node stay although nobody reads them.
-        let keep = |g: &Self, v: ValueId| needed.contains(&v) || g.is_input(v) || g.producer(v).is_some();
-        let unused: Vec<ValueId> = self.values().filter(|&v| !keep(self, v)).collect();
-        for v in unused {
-            let name = self.value(v).name.clone();
-            self.by_name.remove(&name);
-            self.g.remove_node(v.0);
-        }
-    }
-
-    fn drop_stale_captures(&mut self, node: NodeId) {
-        let wanted: HashSet<Arc<str>> = {
-            let bodies = self.node(node).bodies();
-            bodies.flat_map(|b| b.outer_values().into_iter().map(|v| b.value(v).name.clone())).collect()
-        };
-        let edges = self.g.edges_directed(node.0, Direction::Incoming);
-        let stale: Vec<_> = edges
-            .filter(|e| matches!(e.weight(), Port::Capture(_)))
-            .filter(|e| !wanted.contains(&self.value(ValueId(e.source())).name))
-            .map(|e| e.id())
-            .collect();
-        for e in stale {
-            self.g.remove_edge(e);
-        }
     }
 }

@@ -1,11 +1,12 @@
 //! The graph: nodes and values as the two sides of a bipartite petgraph, and how to read it.
 
+use super::names::Names;
 use super::{Node, Tensor, Type, Value};
 use crate::proto;
 use petgraph::Direction;
-use petgraph::stable_graph::{NodeIndex, StableDiGraph};
+use petgraph::stable_graph::{EdgeIndex, NodeIndex, StableDiGraph};
 use petgraph::visit::{EdgeRef, IntoNodeReferences};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::sync::Arc;
 
 /// Identifies a node within one graph, until the next dead-code elimination.
@@ -16,11 +17,32 @@ pub struct NodeId(pub(super) NodeIndex);
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct ValueId(pub(super) NodeIndex);
 
-/// What a vertex is.
+/// What a vertex is. Shared between a graph and its clones until one of them changes it.
 #[derive(Clone, Debug)]
 pub(super) enum Entity {
-    Node(Box<Node>),
-    Value(Box<Value>),
+    Node(Arc<NodeCell>),
+    Value(Arc<ValueCell>),
+}
+
+/// A node and its edges, by slot.
+#[derive(Clone, Debug)]
+pub(super) struct NodeCell {
+    pub node: Node,
+    pub inputs: Vec<Option<EdgeIndex>>,
+    pub outputs: Vec<Option<EdgeIndex>>,
+    pub captures: Vec<Option<EdgeIndex>>,
+}
+
+/// A value and what is asked of it most.
+#[derive(Clone, Debug)]
+pub(super) struct ValueCell {
+    pub value: Value,
+    /// Number of edges that are uses.
+    pub uses: u32,
+    /// Whether it is among the graph's inputs.
+    pub is_input: bool,
+    /// Its places among the graph's outputs.
+    pub outputs: Vec<u32>,
 }
 
 /// What an edge means, seen from the node.
@@ -50,12 +72,14 @@ pub struct Use {
 /// data nor a place among its inputs; each has a `Capture` edge from the outer value of that name to the owning node.
 #[derive(Clone, Debug, Default)]
 pub struct Graph {
-    pub(super) g: StableDiGraph<Entity, Port>,
+    /// An edge without a weight is cut: see [`super::edges`].
+    pub(super) g: StableDiGraph<Entity, Option<Port>>,
+    pub(super) cut_edges: usize,
     pub(super) inputs: Vec<ValueId>,
     pub(super) outputs: Vec<ValueId>,
     pub(super) by_name: HashMap<Arc<str>, ValueId>,
-    /// Names inside the bodies of nodes: SSA form forbids them here too.
-    pub(super) inner_names: HashSet<Arc<str>>,
+    /// Names that new values must not take.
+    pub(super) names: Names,
     /// Fields that no pass reads, kept as read.
     pub shell: GraphShell,
 }
@@ -103,14 +127,22 @@ impl Graph {
 
     /// The node. Ids come from this graph, so there is always one; a stale id after a deletion is a bug of the caller.
     pub fn node(&self, id: NodeId) -> &Node {
+        &self.node_cell(id).node
+    }
+
+    /// The value; see [`Graph::node`] on stale ids.
+    pub fn value(&self, id: ValueId) -> &Value {
+        &self.value_cell(id).value
+    }
+
+    pub(super) fn node_cell(&self, id: NodeId) -> &NodeCell {
         match &self.g[id.0] {
             Entity::Node(n) => n,
             Entity::Value(_) => unreachable!("a NodeId points at a node"),
         }
     }
 
-    /// The value; see [`Graph::node`] on stale ids.
-    pub fn value(&self, id: ValueId) -> &Value {
+    pub(super) fn value_cell(&self, id: ValueId) -> &ValueCell {
         match &self.g[id.0] {
             Entity::Value(v) => v,
             Entity::Node(_) => unreachable!("a ValueId points at a value"),
@@ -134,86 +166,81 @@ impl Graph {
 
     /// Inputs by slot; `None` where an optional one is absent.
     pub fn node_inputs(&self, id: NodeId) -> Vec<Option<ValueId>> {
-        let mut slots = vec![None; self.node(id).input_slots as usize];
-        for e in self.g.edges_directed(id.0, Direction::Incoming) {
-            if let Port::In(k) = e.weight() {
-                slots[*k as usize] = Some(ValueId(e.source()));
-            }
-        }
-        slots
+        let cell = self.node_cell(id);
+        let edge = |k: usize| cell.inputs.get(k).copied().flatten();
+        (0..cell.node.input_slots as usize).map(|k| edge(k).map(|e| self.source(e))).collect()
     }
 
     /// Outputs by slot; `None` where an optional one is absent.
     pub fn node_outputs(&self, id: NodeId) -> Vec<Option<ValueId>> {
-        let mut slots = vec![None; self.node(id).output_slots as usize];
-        for e in self.g.edges_directed(id.0, Direction::Outgoing) {
-            if let Port::Out(k) = e.weight() {
-                slots[*k as usize] = Some(ValueId(e.target()));
-            }
-        }
-        slots
+        let cell = self.node_cell(id);
+        let edge = |k: usize| cell.outputs.get(k).copied().flatten();
+        (0..cell.node.output_slots as usize).map(|k| edge(k).map(|e| self.target(e))).collect()
     }
 
     /// One input of a node, where it is present.
     pub fn input(&self, id: NodeId, slot: usize) -> Option<ValueId> {
-        let mut edges = self.g.edges_directed(id.0, Direction::Incoming);
-        edges.find(|e| *e.weight() == Port::In(slot as u32)).map(|e| ValueId(e.source()))
+        self.node_cell(id).inputs.get(slot).copied().flatten().map(|e| self.source(e))
     }
 
     /// One output of a node, where it is present.
     pub fn output(&self, id: NodeId, slot: usize) -> Option<ValueId> {
-        let mut edges = self.g.edges_directed(id.0, Direction::Outgoing);
-        edges.find(|e| *e.weight() == Port::Out(slot as u32)).map(|e| ValueId(e.target()))
+        self.node_cell(id).outputs.get(slot).copied().flatten().map(|e| self.target(e))
     }
 
     /// Outer values that the node's bodies use, in capture order.
     pub fn captures(&self, id: NodeId) -> Vec<ValueId> {
-        let edges = self.g.edges_directed(id.0, Direction::Incoming);
-        let mut found: Vec<(Port, ValueId)> = edges
-            .filter(|e| matches!(e.weight(), Port::Capture(_)))
-            .map(|e| (*e.weight(), ValueId(e.source())))
-            .collect();
-        found.sort();
-        found.into_iter().map(|(_, v)| v).collect()
+        self.node_cell(id).captures.iter().flatten().map(|&e| self.source(e)).collect()
     }
 
     /// The node that makes the value, and its output slot.
     pub fn producer(&self, id: ValueId) -> Option<(NodeId, usize)> {
         self.g.edges_directed(id.0, Direction::Incoming).find_map(|e| match e.weight() {
-            Port::Out(k) => Some((NodeId(e.source()), *k as usize)),
+            Some(Port::Out(k)) => Some((NodeId(e.source()), *k as usize)),
             _ => None,
         })
     }
 
     /// Every use of the value by a node, in file order. A graph output is not a use: see [`Graph::is_output`].
+    ///
+    /// Takes as long as there are uses: ask [`Graph::use_count`] or [`Graph::only_use`] where that is the question.
     pub fn uses(&self, id: ValueId) -> Vec<Use> {
-        let edges = self.g.edges_directed(id.0, Direction::Outgoing);
-        let mut uses: Vec<Use> = edges.map(|e| Use { node: NodeId(e.target()), port: *e.weight() }).collect();
+        let mut uses: Vec<Use> = self.use_edges(id).map(|(_, node, port)| Use { node, port }).collect();
         uses.sort_by_key(|u| (self.node(u.node).rank, u.node, u.port));
         uses
     }
 
+    /// Number of uses of the value by nodes, in constant time.
+    pub fn use_count(&self, id: ValueId) -> usize {
+        self.value_cell(id).uses as usize
+    }
+
+    /// Whether a node uses the value.
+    pub fn has_uses(&self, id: ValueId) -> bool {
+        self.use_count(id) > 0
+    }
+
+    /// Number of uses by nodes, counted up to `limit`.
+    pub fn count_uses(&self, id: ValueId, limit: usize) -> usize {
+        self.g.edges_directed(id.0, Direction::Outgoing).take(limit).count()
+    }
+
     /// The only use, where there is exactly one and the value is not a graph output.
     pub fn only_use(&self, id: ValueId) -> Option<Use> {
-        if self.is_output(id) {
+        if self.is_output(id) || self.use_count(id) != 1 {
             return None;
         }
-        let mut edges = self.g.edges_directed(id.0, Direction::Outgoing);
-        let first = edges.next()?;
-        if edges.next().is_some() {
-            return None;
-        }
-        Some(Use { node: NodeId(first.target()), port: *first.weight() })
+        self.use_edges(id).next().map(|(_, node, port)| Use { node, port })
     }
 
     /// Whether the value is a graph input.
     pub fn is_input(&self, id: ValueId) -> bool {
-        self.inputs.contains(&id)
+        self.value_cell(id).is_input
     }
 
     /// Whether the value is a graph output.
     pub fn is_output(&self, id: ValueId) -> bool {
-        self.outputs.contains(&id)
+        !self.value_cell(id).outputs.is_empty()
     }
 
     /// The value's data, where no caller can change them: an initializer that is not a graph input.
@@ -228,7 +255,7 @@ impl Graph {
 
     /// Outer values that this body uses, by ascending id.
     pub fn outer_values(&self) -> Vec<ValueId> {
-        let used = |v: &ValueId| self.g.edges(v.0).next().is_some() || self.is_output(*v);
+        let used = |v: &ValueId| self.has_uses(*v) || self.is_output(*v);
         self.values().filter(|&v| self.is_outer(v)).filter(used).collect()
     }
 }

@@ -1,11 +1,17 @@
 //! The intermediate representation: a bipartite graph of nodes and values.
 
+mod dead;
 mod dtype;
+mod edges;
 pub(crate) mod edit;
 mod graph;
+mod inline;
 mod model;
+mod names;
 mod node;
 mod order;
+#[cfg(test)]
+mod scale_tests;
 mod tensor;
 mod types;
 mod value;

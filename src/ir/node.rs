@@ -156,6 +156,14 @@ impl Node {
         })
     }
 
+    /// The body that is this attribute.
+    pub fn body(&self, name: &str) -> Option<&Graph> {
+        match self.attribute(name)? {
+            AttributeValue::Graph(g) => Some(g),
+            _ => None,
+        }
+    }
+
     /// The bodies, to change.
     pub(crate) fn bodies_mut(&mut self) -> impl Iterator<Item = &mut Graph> {
         self.attributes.iter_mut().flat_map(|a| match &mut a.value {

@@ -4,6 +4,7 @@ use super::DType;
 use crate::proto;
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// One dimension of a shape.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -16,7 +17,22 @@ pub enum Dim {
     Unknown,
 }
 
+/// First character of the symbols that stand for sizes without a name; no file may use it.
+const ANONYMOUS: char = '\0';
+
 impl Dim {
+    /// A size of which only that it is one size is known: a symbol that equals itself alone, and is never written to a
+    /// file. `Shape` of a value and the value's own axes are then known to be equal although neither has a name.
+    pub fn anonymous() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Dim::Sym(format!("{ANONYMOUS}{}", NEXT.fetch_add(1, Ordering::Relaxed)).into())
+    }
+
+    /// Whether the size has a name that a file may show.
+    pub fn is_named(&self) -> bool {
+        matches!(self, Dim::Sym(s) if !s.starts_with(ANONYMOUS))
+    }
+
     /// The size, where it is known and not negative.
     pub fn known(&self) -> Option<usize> {
         match self {
@@ -30,8 +46,8 @@ impl fmt::Display for Dim {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Dim::Known(n) => write!(f, "{n}"),
-            Dim::Sym(s) => f.write_str(s),
-            Dim::Unknown => f.write_str("?"),
+            Dim::Sym(s) if self.is_named() => f.write_str(s),
+            Dim::Sym(_) | Dim::Unknown => f.write_str("?"),
         }
     }
 }
@@ -115,7 +131,7 @@ fn dim_from_proto(d: &proto::tensor_shape_proto::Dimension) -> Dim {
     use proto::tensor_shape_proto::dimension::Value;
     match &d.value {
         Some(Value::DimValue(n)) if *n >= 0 => Dim::Known(*n),
-        Some(Value::DimParam(s)) if !s.is_empty() => Dim::Sym(s.as_str().into()),
+        Some(Value::DimParam(s)) if !s.is_empty() && !s.starts_with(ANONYMOUS) => Dim::Sym(s.as_str().into()),
         _ => Dim::Unknown,
     }
 }
@@ -124,8 +140,8 @@ fn dim_to_proto(d: &Dim) -> proto::tensor_shape_proto::Dimension {
     use proto::tensor_shape_proto::{Dimension, dimension::Value};
     let value = match d {
         Dim::Known(n) => Some(Value::DimValue(*n)),
-        Dim::Sym(s) => Some(Value::DimParam(s.to_string())),
-        Dim::Unknown => None,
+        Dim::Sym(s) if d.is_named() => Some(Value::DimParam(s.to_string())),
+        Dim::Sym(_) | Dim::Unknown => None,
     };
     Dimension { value, denotation: None }
 }

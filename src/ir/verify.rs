@@ -68,7 +68,7 @@ impl Graph {
             if self.find(name) != Some(v) {
                 findings.push(format!("{place}the name \"{name}\" is not indexed"));
             }
-            let needed = self.g.edges(v.0).next().is_some() || self.is_output(v);
+            let needed = self.has_uses(v) || self.is_output(v);
             let defined = produced || value.init.is_some() || inputs.contains(&v);
             if needed && !defined && !outer.contains(name) {
                 let user = self.uses(v).first().map(|u| format!(", an input of {}", self.node(u.node).label()));

@@ -5,6 +5,7 @@ use crate::analysis::shapes;
 use crate::error::{Context, Result};
 use crate::ir::Model;
 use serde::Serialize;
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 /// What one pass did.
@@ -16,6 +17,12 @@ pub struct PassReport {
     pub effect: Effect,
     /// Patches applied.
     pub changes: usize,
+    /// The same by rule, where the pass has several.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub rules: BTreeMap<&'static str, usize>,
+    /// The rule that applied the last patch, where fuel is limited.
+    #[serde(skip)]
+    pub last_rule: Option<String>,
     /// Milliseconds, verification included.
     pub milliseconds: f64,
     /// Why not more.
@@ -73,6 +80,8 @@ fn run_one(model: &mut Model, pass: &dyn Pass, cx: &PassContext) -> Result<PassR
         pass: pass.name().into(),
         effect: pass.effect(),
         changes: outcome.changes,
+        rules: outcome.rules,
+        last_rule: Some(cx.last_rule()).filter(|r| !r.is_empty()),
         milliseconds: start.elapsed().as_secs_f64() * 1e3,
         notes: outcome.notes,
     })

@@ -1,10 +1,16 @@
 //! Passes: rules, what they may do, and the machinery that runs them.
 
+mod evaluator;
+mod inline_functions;
 pub mod manager;
 mod pass;
 mod patch;
 pub mod quantize;
+mod rewrite;
 pub mod simplify;
 
-pub use pass::{Effect, Note, Outcome, Pass, PassContext, Rewrite, RewritePass, RuleContext};
+pub use evaluator::Evaluator;
+pub use inline_functions::inline_functions;
+pub use pass::{Effect, Note, Outcome, Pass, PassContext};
 pub use patch::{Patch, Ref};
+pub use rewrite::{GraphRewrite, Rewrite, RewritePass, RuleContext};

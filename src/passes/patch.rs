@@ -33,6 +33,7 @@ enum Step {
     Replace { old: ValueId, new: Ref },
     SetInput { node: NodeId, slot: usize, value: Option<Ref> },
     FixInput { value: ValueId },
+    Inline { node: NodeId, body: &'static str },
 }
 
 impl Patch {
@@ -80,6 +81,19 @@ impl Patch {
         self.steps.push(Step::Replace { old, new: new.into() });
     }
 
+    /// Puts `node`, with as many outputs of the same types, in the place of `old`.
+    pub fn replace_node(&mut self, graph: &Graph, old: NodeId, mut node: Node, inputs: &[Option<Ref>]) {
+        node.rank = graph.node(old).rank;
+        let outputs = graph.node_outputs(old);
+        let describe = |v: ValueId| (graph.name(v).to_string(), graph.ty(v).cloned());
+        let new = self.node_with(node, inputs, outputs.iter().map(|v| v.map(describe)).collect());
+        for (old, new) in outputs.into_iter().zip(new) {
+            if let (Some(old), Some(new)) = (old, new) {
+                self.replace(old, new);
+            }
+        }
+    }
+
     /// Points one input of a node at another value.
     pub fn set_input(&mut self, node: NodeId, slot: usize, value: Option<Ref>) {
         self.steps.push(Step::SetInput { node, slot, value });
@@ -88,6 +102,11 @@ impl Patch {
     /// Takes an initializer that is also a graph input off the inputs, which makes it a constant.
     pub fn fix_input(&mut self, value: ValueId) {
         self.steps.push(Step::FixInput { value });
+    }
+
+    /// Puts the nodes of a body without inputs in the place of the node that owns it: its outputs become the node's.
+    pub fn inline(&mut self, node: NodeId, body: &'static str) {
+        self.steps.push(Step::Inline { node, body });
     }
 
     /// Makes the changes. Deletes nothing.
@@ -120,6 +139,7 @@ impl Patch {
                     let kept = graph.inputs().iter().copied().filter(|&v| v != value).collect();
                     graph.set_inputs(kept);
                 }
+                Step::Inline { node, body } => graph.inline(node, body)?,
             }
         }
         Ok(())

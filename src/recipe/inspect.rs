@@ -57,7 +57,10 @@ pub struct InspectReport {
 pub fn inspect_file(path: &Path) -> Result<InspectReport> {
     let mut model = io::load(path)?;
     let bytes = io::model_bytes(path, &model)?;
-    let type_error = shapes::infer_types(&mut model).context(|| path.display().to_string()).err();
+    let type_error = match shapes::infer(&mut model).context(|| path.display().to_string()) {
+        Ok(facts) => (!facts.corrected.is_empty()).then(|| facts.corrected.join("; ")),
+        Err(e) => Some(e.to_string()),
+    };
     let cost = cost::cost(&model);
     let graph = &model.graph;
     let describe = |v: ValueId| (graph.name(v).to_string(), graph.ty(v).map_or("?".into(), Type::to_string));
@@ -82,7 +85,7 @@ pub fn inspect_file(path: &Path) -> Result<InspectReport> {
         macs: cost.macs,
         uncounted: cost.uncounted.len(),
         tract_cannot_run: runtime::unsupported(&model),
-        type_error: type_error.map(|e| e.to_string()),
+        type_error,
     })
 }
 

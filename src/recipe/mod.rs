@@ -1,15 +1,22 @@
 //! Recipes: what a run does, as data, and the code that does it. The command line only spells them.
 
 mod dump;
+mod execute;
 mod inspect;
+mod interface;
 mod progress;
 mod quantize;
 mod render;
 mod run;
 mod schema;
+mod simplify;
 
+pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use inspect::{InspectReport, inspect_file};
 pub use progress::{Progress, Silent};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
-pub use schema::{CalibrationMethod, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, ValidateStep};
+pub use schema::{
+    CalibrationMethod, Overridable, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, ValidateStep,
+};
+pub use simplify::{Simplified, rule_table, simplify};

@@ -109,7 +109,8 @@ fn prepare(
     check: Option<&Check>,
 ) -> Result<Vec<PassReport>> {
     crate::analysis::shapes::infer_types(model)?;
-    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape)]);
+    let lift =
+        RewritePass::new("lift_constants", vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape::WEIGHTS)]);
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };
@@ -135,7 +136,7 @@ impl Pass for RequireOpset {
             return Ok(Outcome::default());
         }
         opset::require(model, OPSET)?;
-        Ok(Outcome { changes: 1, notes: vec![] })
+        Ok(Outcome { changes: 1, ..Outcome::default() })
     }
 }
 

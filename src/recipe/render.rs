@@ -1,6 +1,7 @@
 //! The report of a run as text.
 
 use super::run::RunReport;
+use crate::drift::Agreement;
 use crate::passes::quantize::{Coverage, Share};
 use std::fmt::Write;
 
@@ -11,6 +12,9 @@ impl RunReport {
         // Writing to a String cannot fail.
         for pass in self.passes.iter().filter(|p| p.changes > 0) {
             let _ = writeln!(out, "{:<26} {:>6} changes {:>9.1} ms", pass.pass, pass.changes, pass.milliseconds);
+            for (rule, changes) in &pass.rules {
+                let _ = writeln!(out, "  {rule:<36} {changes:>6}");
+            }
         }
         for note in self.passes.iter().flat_map(|p| &p.notes) {
             let subject = if note.subject.is_empty() { String::new() } else { format!("{}: ", note.subject) };
@@ -27,10 +31,31 @@ impl RunReport {
             render_coverage(coverage, &mut out);
         }
         out.push('\n');
-        out.push_str(&self.drift.render());
+        out.push_str(&self.drift.render_changes());
+        out.push('\n');
+        if let Some(agreement) = &self.agreement {
+            render_agreement(agreement, &mut out);
+        }
+        if self.agreement.is_none() || self.drift.samples > 0 {
+            out.push_str(&self.drift.render_drift());
+        }
         let result = if self.written { "wrote" } else { "NOT written:" };
         let _ = writeln!(out, "\n{result} {}", self.output.display());
         out
+    }
+}
+
+fn render_agreement(agreement: &Agreement, out: &mut String) {
+    let _ = match &agreement.not_executed {
+        Some(why) => writeln!(out, "NOT EXECUTED against the original: {why}"),
+        None => writeln!(
+            out,
+            "executed against the original on {} made-up inputs: same outputs (largest relative L2 {:.1e})",
+            agreement.probes, agreement.relative_l2
+        ),
+    };
+    for skipped in &agreement.skipped {
+        let _ = writeln!(out, "  the original does not take {skipped}");
     }
 }
 

@@ -4,9 +4,10 @@ use super::inspect::quantized_ops;
 use super::progress::Progress;
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
 use super::schema::{PassOptions, Recipe, ValidateStep};
+use super::simplify::simplify;
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
-use crate::drift::{self, Change, DriftReport};
+use crate::drift::{self, Agreement, Change, DriftReport};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
@@ -27,6 +28,9 @@ pub struct RunReport {
     pub written: bool,
     /// What each pass did.
     pub passes: Vec<PassReport>,
+    /// What executing the simplified model against the original showed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agreement: Option<Agreement>,
     /// What the ranges come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -74,6 +78,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         output: PathBuf::new(),
         written: false,
         passes: vec![],
+        agreement: None,
         calibration: None,
         coverage: None,
         notes: vec![],
@@ -82,14 +87,19 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     let cx = PassContext::with_fuel(recipe.passes.fuel);
     let options = &recipe.passes;
     let check = |pass: &PassReport, before: &Model, after: &Model| check_pass(options, pass, before, after);
+    if let Some(step) = &recipe.simplify {
+        let done = simplify(&mut model, step, options.fuel, Some(&check), progress)?;
+        (report.passes, report.agreement) = (done.passes, done.agreement);
+    }
     if let Some(step) = &recipe.quantize {
+        let prior = model.clone();
         let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
         report.coverage = Some(Coverage::of(&done.prepared, &done.plan));
         report.calibration = Some(done.calibration);
-        report.passes = done.passes;
+        report.passes.extend(done.passes);
         if done.plan.groups.is_empty() {
             // What was prepared for it is of no use either.
-            model = original.clone();
+            model = prior;
             let already = !quantized_ops(&done.prepared.graph).is_empty();
             let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
             report.notes.push(format!("{why}: it is written as it was"));

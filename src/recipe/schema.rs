@@ -4,7 +4,9 @@ use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
 use crate::passes::quantize::QuantizeOptions;
+use crate::passes::simplify::FOLD_LIMIT;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 /// The recipe format that this version reads and writes.
@@ -16,6 +18,9 @@ pub const RECIPE_VERSION: u32 = 1;
 pub struct Recipe {
     /// Format of the recipe.
     pub version: u32,
+    /// Simplification, if any; it comes before quantization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub simplify: Option<SimplifyStep>,
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
@@ -25,6 +30,66 @@ pub struct Recipe {
     /// How passes are run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub passes: PassOptions,
+}
+
+/// Simplification, and what is done to the interface before it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SimplifyStep {
+    /// Operator set that the result is to be written in, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target_opset: Option<i64>,
+    /// Sizes for symbolic dimensions, by name.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub set_dims: BTreeMap<String, i64>,
+    /// Values that become the graph inputs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extract_inputs: Vec<String>,
+    /// Values that become the graph outputs.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub extract_outputs: Vec<String>,
+    /// Only these rules, if any are named.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub only: Vec<String>,
+    /// Not these rules.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skip: Vec<String>,
+    /// Largest tensor, in bytes, by which constant folding may make the model larger.
+    pub fold_limit: usize,
+    /// What initializers that are also graph inputs are.
+    pub overridable: Overridable,
+    /// Execute the result against the original on made-up input, and undo the rule that breaks it.
+    pub check: bool,
+}
+
+impl Default for SimplifyStep {
+    fn default() -> Self {
+        Self {
+            target_opset: None,
+            set_dims: BTreeMap::new(),
+            extract_inputs: vec![],
+            extract_outputs: vec![],
+            only: vec![],
+            skip: vec![],
+            fold_limit: FOLD_LIMIT,
+            overridable: Overridable::Auto,
+            check: true,
+        }
+    }
+}
+
+/// What initializers that are also graph inputs are: defaults that a caller may override, or constants.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Overridable {
+    /// Constants up to IR version 3, which knows no others, and in IR version 4 where every initializer is listed, as
+    /// exporters of that time did; else defaults.
+    #[default]
+    Auto,
+    /// Defaults from IR version 4 on, as the specification says.
+    Keep,
+    /// Constants.
+    Constant,
 }
 
 /// Quantization and its calibration.
@@ -90,7 +155,8 @@ fn is_default(options: &PassOptions) -> bool {
 
 impl Default for Recipe {
     fn default() -> Self {
-        Self { version: RECIPE_VERSION, quantize: None, validate: None, passes: PassOptions::default() }
+        let passes = PassOptions::default();
+        Self { version: RECIPE_VERSION, simplify: None, quantize: None, validate: None, passes }
     }
 }
 

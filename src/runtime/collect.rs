@@ -37,7 +37,7 @@ pub fn collect(
     tick: &(dyn Fn() + Sync),
 ) -> Result<Collected> {
     let observe = wanted.ranges.iter().chain(wanted.means.iter().map(|(name, _)| name)).cloned().collect();
-    let runner = Runner::new(model, &RunnerOptions { observe })?;
+    let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     // One collector per thread: what they collect merges exactly, in any order.
     let work = |collected: &mut Collected, i: usize, feed: &Feed| {
         let values = runner.run(feed).context(|| format!("calibration batch {i}"))?;

@@ -2,11 +2,15 @@
 
 mod collect;
 mod custom;
+mod evaluator;
 mod kernels;
 mod lower;
+mod program;
 mod runner;
+mod segment;
 mod tensor;
 
 pub use collect::{Collected, Wanted, collect};
+pub use evaluator::RuntimeEvaluator;
 pub use lower::unsupported;
 pub use runner::{RunOutput, Runner, RunnerOptions};

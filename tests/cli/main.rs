@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod sandbox;
+mod simplify;
 
 use sandbox::{Sandbox, digits};
 use sardonyx::io::load;

@@ -12,9 +12,10 @@ use sardonyx::io::{Dataset, Feed, decode_model, model_to_proto};
 use sardonyx::ir::{Model, Tensor};
 use sardonyx::passes::manager::{self, PassReport};
 use sardonyx::passes::quantize::{QuantizeOptions, SplitGemmBias};
-use sardonyx::passes::simplify::{EliminateIdentity, FoldBatchNorm, LiftConstants, LiftInitializerInputs};
-use sardonyx::passes::{Effect, Pass, PassContext, Rewrite, RewritePass};
-use sardonyx::runtime::{Runner, RunnerOptions};
+use sardonyx::passes::simplify::{FOLD_LIMIT, LiftInitializerInputs, simplify};
+use sardonyx::passes::{Effect, Outcome, Pass, PassContext};
+use sardonyx::recipe::rule_table;
+use sardonyx::runtime::{Runner, RunnerOptions, RuntimeEvaluator};
 use std::collections::BTreeSet;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -24,17 +25,34 @@ use std::path::{Path, PathBuf};
 const ROUNDING: f32 = 1e-5;
 
 fn pass(name: &str) -> Box<dyn Pass> {
-    fn rule(rule: impl Rewrite + 'static) -> Box<dyn Pass> {
-        Box::new(RewritePass::new(rule.name(), vec![Box::new(rule)]))
+    if let Some((name, effect)) = rule_table().into_iter().find(|(rule, _)| *rule == name) {
+        return Box::new(OneRule { name, effect });
     }
-    let all: [Box<dyn Pass>; 5] = [
-        rule(LiftConstants),
-        rule(EliminateIdentity),
-        rule(FoldBatchNorm),
-        Box::new(LiftInitializerInputs),
-        Box::new(SplitGemmBias { options: QuantizeOptions::default() }),
-    ];
+    let all: [Box<dyn Pass>; 2] =
+        [Box::new(LiftInitializerInputs), Box::new(SplitGemmBias { options: QuantizeOptions::default() })];
     all.into_iter().find(|p| p.name() == name).unwrap_or_else(|| panic!("no pass \"{name}\""))
+}
+
+/// The simplification with every other rule disabled.
+struct OneRule {
+    name: &'static str,
+    effect: Effect,
+}
+
+impl Pass for OneRule {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    fn run(&self, model: &mut Model, _: &PassContext) -> sardonyx::error::Result<Outcome> {
+        let mut cx = PassContext::default();
+        cx.disabled = rule_table().iter().map(|(rule, _)| rule.to_string()).filter(|r| r != self.name).collect();
+        simplify(&RuntimeEvaluator, FOLD_LIMIT).run(model, &cx)
+    }
 }
 
 /// What the comments say.

@@ -8,9 +8,9 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 /// Size of an axis about which the graph says nothing.
-const UNKNOWN_SIZE: usize = 16;
+pub(super) const UNKNOWN_SIZE: usize = 16;
 /// A made-up input of more bytes than this is refused.
-const MOST_BYTES: usize = 1 << 31;
+pub(super) const MOST_BYTES: usize = 1 << 31;
 
 /// Refuses inputs that cannot be made up.
 pub(super) fn check(slots: &[Slot]) -> Result<()> {
@@ -82,10 +82,10 @@ fn fill(out: &mut Vec<u8>, elem: DType, count: usize, mask: bool, stream: &mut S
 }
 
 /// SplitMix64 (Steele, Lea, Flood 2014): a stream is a function of its key alone.
-struct Stream(u64);
+pub(super) struct Stream(u64);
 
 impl Stream {
-    fn new(key: &[u64]) -> Self {
+    pub(super) fn new(key: &[u64]) -> Self {
         let mut s = Self(0);
         for &k in key {
             s.0 ^= k;
@@ -94,7 +94,7 @@ impl Stream {
         s
     }
 
-    fn next(&mut self) -> u64 {
+    pub(super) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -108,7 +108,7 @@ impl Stream {
     }
 
     /// Standard normal (Box and Muller 1958).
-    fn normal(&mut self) -> f64 {
+    pub(super) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * self.uniform().ln()).sqrt();
         radius * (std::f64::consts::TAU * self.uniform()).cos()
     }

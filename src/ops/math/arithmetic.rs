@@ -4,30 +4,30 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// The output has the first input's element type and the broadcast shape of all.
 pub struct Arithmetic;
 
 impl OpSpec for Arithmetic {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("Add"),
-                onnx("Sub"),
-                onnx("Mul"),
-                onnx("Div"),
-                onnx("Pow"),
-                onnx("Mod"),
-                onnx("PRelu"),
-                onnx("BitShift"),
-                onnx("BitwiseAnd"),
-                onnx("BitwiseOr"),
-                onnx("BitwiseXor"),
-                onnx("Sum"),
-                onnx("Mean"),
-                onnx("Min"),
-                onnx("Max"),
+                op("Add", &[1, 6, 7, 13, 14]),
+                op("Sub", &[1, 6, 7, 13, 14]),
+                op("Mul", &[1, 6, 7, 13, 14]),
+                op("Div", &[1, 6, 7, 13, 14]),
+                op("Pow", &[1, 7, 12, 13, 15]),
+                op("Mod", &[10, 13]),
+                op("PRelu", &[1, 6, 7, 9, 16]),
+                op("BitShift", &[11]),
+                op("BitwiseAnd", &[18]),
+                op("BitwiseOr", &[18]),
+                op("BitwiseXor", &[18]),
+                op("Sum", &[1, 6, 8, 13]),
+                op("Mean", &[1, 6, 8, 13]),
+                op("Min", &[1, 6, 8, 12, 13]),
+                op("Max", &[1, 6, 8, 12, 13]),
             ]
         }
     }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{count, float, int, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -41,8 +41,8 @@ pub fn gemm_macs(cx: &InferContext, a: usize, b: usize, outputs: &[Option<&Type>
 }
 
 impl OpSpec for Gemm {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Gemm")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Gemm", &[1, 6, 7, 9, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

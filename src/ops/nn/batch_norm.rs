@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::ops::rules::{int, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Normalization with stored statistics.
 pub struct BatchNormalization;
 
 impl OpSpec for BatchNormalization {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("BatchNormalization")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("BatchNormalization", &[1, 6, 7, 9, 14, 15])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

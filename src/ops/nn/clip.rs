@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::{AttributeValue, DType, Tensor};
 use crate::ops::rules::{is_f32, same_as, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `min(max(x, low), high)`.
 pub struct Clip;
@@ -24,8 +24,8 @@ fn bound(cx: &InferContext, attribute: &str, slot: usize) -> Result<Option<f32>,
 }
 
 impl OpSpec for Clip {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Clip")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Clip", &[1, 6, 11, 12, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

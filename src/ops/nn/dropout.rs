@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::{DType, Tensor};
 use crate::ops::rules::{float, int, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// In inference, the identity.
 pub struct Dropout;
 
 impl OpSpec for Dropout {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Dropout")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Dropout", &[1, 6, 7, 10, 12, 13, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{is_f32, output, require_rank};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Pools over all spatial axes.
 pub struct GlobalPool;
 
 impl OpSpec for GlobalPool {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("GlobalAveragePool"), onnx("GlobalMaxPool"), onnx("GlobalLpPool")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("GlobalAveragePool", &[1, 22]), op("GlobalMaxPool", &[1, 22]), op("GlobalLpPool", &[1, 2, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

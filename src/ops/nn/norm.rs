@@ -2,21 +2,21 @@
 
 use crate::error::Result;
 use crate::ops::rules::same_as;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// InstanceNormalization, GroupNormalization, LRN and relatives.
 pub struct Norm;
 
 impl OpSpec for Norm {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("InstanceNormalization"),
-                onnx("GroupNormalization"),
-                onnx("RMSNormalization"),
-                onnx("MeanVarianceNormalization"),
-                onnx("LpNormalization"),
-                onnx("LRN"),
+                op("InstanceNormalization", &[1, 6, 22]),
+                op("GroupNormalization", &[18, 21]),
+                op("RMSNormalization", &[23]),
+                op("MeanVarianceNormalization", &[9, 13]),
+                op("LpNormalization", &[1, 22]),
+                op("LRN", &[1, 13]),
             ]
         }
     }

@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::ops::rules::{is_f32, same_as, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `max(x, 0)`.
 pub struct Relu;
 
 impl OpSpec for Relu {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Relu")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Relu", &[1, 6, 13, 14])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

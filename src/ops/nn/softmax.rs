@@ -4,14 +4,14 @@
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim};
 use crate::ops::rules::{axis, int, is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Normalizes along an axis.
 pub struct Softmax;
 
 impl OpSpec for Softmax {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Softmax"), onnx("LogSoftmax"), onnx("Hardmax")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Softmax", &[1, 11, 13]), op("LogSoftmax", &[1, 11, 13]), op("Hardmax", &[1, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{Listed, attribute_to_input, axis_mask, int, listed, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// One value per group of elements along some axes.
 pub struct Reduction;
@@ -13,19 +13,19 @@ fn axes_input_since(cx: &InferContext) -> i64 {
 }
 
 impl OpSpec for Reduction {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("ReduceMean"),
-                onnx("ReduceSum"),
-                onnx("ReduceMax"),
-                onnx("ReduceMin"),
-                onnx("ReduceProd"),
-                onnx("ReduceL1"),
-                onnx("ReduceL2"),
-                onnx("ReduceSumSquare"),
-                onnx("ReduceLogSum"),
-                onnx("ReduceLogSumExp"),
+                op("ReduceMean", &[1, 11, 13, 18]),
+                op("ReduceSum", &[1, 11, 13]),
+                op("ReduceMax", &[1, 11, 12, 13, 18, 20]),
+                op("ReduceMin", &[1, 11, 12, 13, 18, 20]),
+                op("ReduceProd", &[1, 11, 13, 18]),
+                op("ReduceL1", &[1, 11, 13, 18]),
+                op("ReduceL2", &[1, 11, 13, 18]),
+                op("ReduceSumSquare", &[1, 11, 13, 18]),
+                op("ReduceLogSum", &[1, 11, 13, 18]),
+                op("ReduceLogSumExp", &[1, 11, 13, 18]),
             ]
         }
     }

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Tensor};
 use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Adds (or, with negative amounts, removes) elements at the ends of axes.
 pub struct Pad;
 
 impl OpSpec for Pad {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Pad")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

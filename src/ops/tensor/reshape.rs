@@ -3,15 +3,15 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::rules::{Listed, int, is_f32, listed, output, unknown_of_len, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use std::sync::Arc;
 
 /// Gives the elements another shape.
 pub struct Reshape;
 
 impl OpSpec for Reshape {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Reshape")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Reshape", &[1, 5, 13, 14, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

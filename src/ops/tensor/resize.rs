@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, OpId, Tensor};
 use crate::ops::rules::{axis, ints, is_f32, output, string, unknown_of_len, vector, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Resamples a tensor.
 pub struct Resize;
 
 impl OpSpec for Resize {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Resize"), onnx("Upsample")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Resize", &[10, 11, 13, 18, 19]), op("Upsample", &[1, 7, 9, 10])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

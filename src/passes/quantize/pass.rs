@@ -22,7 +22,7 @@ impl Pass for WritePlan {
     }
 
     fn run(&self, model: &mut Model, cx: &PassContext) -> Result<Outcome> {
-        if !cx.burn() {
+        if !cx.burn(self.name()) {
             return Ok(Outcome::default());
         }
         let patch = emit(&model.graph, &self.plan)?;
@@ -33,6 +33,6 @@ impl Pass for WritePlan {
         if graph.nodes().any(|n| &*graph.node(n).op.domain == MICROSOFT) {
             model.import(MICROSOFT, 1);
         }
-        Ok(Outcome { changes, notes: vec![] })
+        Ok(Outcome { changes, ..Outcome::default() })
     }
 }

@@ -27,7 +27,7 @@ impl Pass for LiftInitializerInputs {
         let mut patch = Patch::default();
         let mut outcome = Outcome::default();
         for v in both.collect::<Vec<_>>() {
-            if cx.burn() {
+            if cx.burn(self.name()) {
                 patch.fix_input(v);
                 outcome.changes += 1;
             }

@@ -4,9 +4,9 @@
 //! is wrong.
 
 use super::super::kernels;
+use super::super::program::{fed_type, interprets};
 use super::super::tensor::datum_type;
 use crate::ir::{DType, Graph, MICROSOFT, Model, Node, NodeId};
-use std::collections::HashSet;
 
 /// Operators of the default domain that are right on all of their cases, with whatever attributes.
 const RIGHT: &[&str] = &[
@@ -68,7 +68,6 @@ const RIGHT: &[&str] = &[
     "HardSwish",
     "Hardmax",
     "Identity",
-    "If",
     "InstanceNormalization",
     "IsInf",
     "IsNaN",
@@ -108,7 +107,6 @@ const RIGHT: &[&str] = &[
     "RotaryEmbedding",
     "Round",
     "STFT",
-    "Scan",
     "Scatter",
     "ScatterElements",
     "ScatterND",
@@ -148,6 +146,14 @@ const RIGHT_MICROSOFT: &[&str] = &["QuantizeLinear", "DequantizeLinear", "QGemm"
 /// Every node that cannot run, one line each, as `tract cannot run node "x" (Loop): not in tract`; empty where none is known.
 /// What depends on shapes or on fed values shows only when the model runs.
 pub fn unsupported(model: &Model) -> Vec<String> {
+    match super::prepared(model) {
+        Ok(copy) => findings(&copy),
+        Err(e) => vec![e.to_string()],
+    }
+}
+
+/// [`unsupported`] of the runtime's own copy of a model.
+pub(in crate::runtime) fn findings(model: &Model) -> Vec<String> {
     let mut findings = vec![];
     let opset = model.default_opset();
     let old = |id: NodeId| {
@@ -158,30 +164,26 @@ pub fn unsupported(model: &Model) -> Vec<String> {
         findings.push(format!("tract cannot run operator set {opset}: before 7, broadcasting was another"));
     }
     for v in model.graph.required_inputs() {
-        match model.graph.ty(v).map(|t| t.elem()) {
-            Some(Some(t)) if datum_type(t).is_some() => {}
-            Some(Some(t)) => {
-                findings.push(format!("tract cannot run input \"{}\": no tensors of {t}", model.graph.name(v)))
-            }
-            _ => findings.push(format!("tract cannot run input \"{}\": not a tensor", model.graph.name(v))),
+        match fed_type(model.graph.ty(v)) {
+            Some(t) if datum_type(t).is_some() => {}
+            Some(t) => findings.push(format!("tract cannot run input \"{}\": no tensors of {t}", model.graph.name(v))),
+            None => findings.push(format!("tract cannot run input \"{}\": not a tensor", model.graph.name(v))),
         }
     }
-    let functions = model.functions.iter().map(|f| (f.domain().to_string(), f.name().to_string())).collect();
-    check(&model.graph, &functions, &mut findings);
+    check(&model.graph, &mut findings);
     findings
 }
 
-fn check(graph: &Graph, functions: &HashSet<(String, String)>, findings: &mut Vec<String>) {
+fn check(graph: &Graph, findings: &mut Vec<String>) {
     let Ok(order) = graph.order() else { return findings.push("the graph has a cycle".into()) };
     for id in order {
         let node = graph.node(id);
-        let local = functions.contains(&(node.op.domain.to_string(), node.op.op_type.to_string()));
-        let reason = if local { Some("a model-local function".into()) } else { reason(graph, id) };
+        let reason = if interprets(node) { None } else { reason(graph, id) };
         if let Some(reason) = reason {
             findings.push(format!("tract cannot run {}: {reason}", node.label()));
         }
         for body in node.bodies() {
-            check(body, functions, findings);
+            check(body, findings);
         }
     }
 }

@@ -28,7 +28,8 @@ impl Emit<'_> {
         attributes: &[(&str, AttributeValue)],
     ) -> Result<ValueId> {
         let base = self.graph.node(self.node);
-        let (name, rank) = (self.graph.fresh_name(&format!("{}.{op}", base.name)), base.rank);
+        let (hint, rank) = (format!("{}.{op}", base.name), base.rank);
+        let name = self.graph.fresh_name(&hint);
         let mut node = Node::new(OpId::onnx(op));
         (node.name, node.rank) = (name.clone(), rank);
         node.attributes = attributes.iter().map(|(k, v)| Attribute::new(k, v.clone())).collect();

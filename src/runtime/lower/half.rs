@@ -10,7 +10,7 @@ use std::collections::HashSet;
 const TYPES: [&str; 2] = ["dtype", "output_datatype"];
 
 /// Whether any value of the graph, or of a body, is known to be f16.
-pub(super) fn has_half(graph: &Graph) -> bool {
+pub(in crate::runtime) fn has_half(graph: &Graph) -> bool {
     let f16 = Some(DType::F16);
     let of_value = |v: ValueId| {
         let value = graph.value(v);

@@ -2,6 +2,7 @@
 
 mod allow;
 mod composite;
+mod copy;
 mod emit;
 mod fold;
 mod half;
@@ -9,43 +10,36 @@ mod integer;
 mod plain;
 mod repair;
 
+pub(super) use allow::findings;
 pub use allow::unsupported;
+pub(super) use copy::prepared;
+pub(super) use half::has_half;
 
 use super::kernels;
+use super::program::Scope;
 use super::tensor::tract_error;
-use crate::analysis::shapes::infer_types;
 use crate::error::{Context, Error, Result};
 use crate::io::model_to_proto;
-use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, Tensor, TensorData, Type, ValueId};
+use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, Tensor, TensorData, TensorType, Type};
 use prost::Message;
 use std::collections::HashSet;
 use tract_onnx::prelude::{Framework, InferenceModel};
 
-/// tract's model with the graph outputs `outputs`, which are values of `model`'s main graph.
+/// tract's model of a graph without control flow.
 ///
 /// # Errors
 /// Operators that tract cannot run faithfully, by name.
-pub(super) fn lower(model: &Model, outputs: &[ValueId]) -> Result<InferenceModel> {
-    let refused = unsupported(model);
-    if !refused.is_empty() {
-        return Err(Error::unsupported(refused.join("; ")));
+pub(super) fn lower(mut graph: Graph, scope: &Scope) -> Result<InferenceModel> {
+    prepare(&mut graph)?;
+    if scope.half {
+        half::to_single(&mut graph)?;
     }
-    let mut copy = model.clone();
-    let half = half::has_half(&copy.graph);
-    if half {
-        // What it finds helps; what it cannot infer is no error here.
-        let _ = infer_types(&mut copy);
+    rewrite(&mut graph)?;
+    for v in graph.inputs().to_vec() {
+        // tract wants every input declared; what is fed decides.
+        graph.value_mut(v).ty.get_or_insert(Type::Tensor(TensorType { elem: DType::F32, shape: None }));
     }
-    let graph = &mut copy.graph;
-    graph.set_outputs(outputs.to_vec());
-    graph.eliminate_dead()?;
-    prepare(graph, true)?;
-    if half {
-        half::to_single(graph)?;
-    }
-    rewrite(graph)?;
-    let bytes = model_to_proto(&copy)?.encode_to_vec();
-    drop(copy);
+    let bytes = model_to_proto(&Model { graph, ..scope.model.clone() })?.encode_to_vec();
     let message = tract_onnx::pb::ModelProto::decode(&*bytes)?;
     drop(bytes);
     let mut tract = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
@@ -55,7 +49,7 @@ pub(super) fn lower(model: &Model, outputs: &[ValueId]) -> Result<InferenceModel
 
 /// Gives every node a name of its own, makes the constants plain, and forgets declared shapes: what runs is shaped by
 /// the feed alone.
-fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
+fn prepare(graph: &mut Graph) -> Result<()> {
     let mut names = HashSet::new();
     for id in graph.order()? {
         let first = graph.node_outputs(id).into_iter().flatten().next();
@@ -67,9 +61,6 @@ fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
             names.insert(name.clone());
         }
         node.name = name.into();
-        for body in node.bodies_mut() {
-            prepare(body, false)?;
-        }
     }
     for v in graph.values().collect::<Vec<_>>() {
         let value = graph.value_mut(v);
@@ -82,21 +73,18 @@ fn prepare(graph: &mut Graph, main: bool) -> Result<()> {
             }
             t.extra = None;
         }
-        if main && let Some(Type::Tensor(t)) = &mut value.ty {
+        if let Some(Type::Tensor(t)) = &mut value.ty {
             t.shape = None;
         }
     }
     Ok(())
 }
 
-/// Replaces what tract gets wrong or lacks, in bodies too.
+/// Replaces what tract gets wrong or lacks.
 fn rewrite(graph: &mut Graph) -> Result<()> {
     fold::constants(graph)?;
     for id in graph.order()? {
         let label = graph.node(id).label();
-        for body in graph.node_mut(id).bodies_mut() {
-            rewrite(body)?;
-        }
         rewrite_node(graph, id).context(|| label)?;
     }
     // Afterwards, so that what the rewriting made constant is seen.
@@ -137,6 +125,7 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "Einsum" if plain::einsum(graph, id) => return Ok(()),
         "AveragePool" | "MaxPool" => return repair::unpadded(graph, id),
         "Pad" if plain::pad(graph, id) => return Ok(()),
+        "Range" => return repair::range(graph, id),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
         "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
         "Softplus" => return repair::softplus(graph, id),

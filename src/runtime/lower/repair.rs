@@ -5,6 +5,21 @@ use super::emit::Emit;
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
 
+/// Makes scalars of a Range's inputs: exporters and the standard's own function bodies also give tensors of shape `[1]`.
+pub(super) fn range(graph: &mut Graph, id: NodeId) -> Result<()> {
+    for (slot, v) in graph.node_inputs(id).into_iter().enumerate() {
+        let scalar = |v| graph.value(v).init.as_ref().is_some_and(|t| t.rank() == 0);
+        if v.is_none_or(scalar) {
+            continue;
+        }
+        let mut emit = Emit { graph, node: id };
+        let shape = emit.constant("scalar", Tensor::from_i64(&[0], &[]))?;
+        let flat = emit.node("Reshape", &[v, Some(shape)], &[])?;
+        graph.set_input(id, slot, Some(flat));
+    }
+    Ok(())
+}
+
 /// Swish as `x * Sigmoid(alpha * x)`: tract ignores alpha.
 pub(super) fn swish(graph: &mut Graph, id: NodeId) -> Result<()> {
     let x = graph.input(id, 0);
