@@ -91,11 +91,6 @@ impl Val {
     pub fn declaration(&self) -> String {
         format!("{}{} {}", self.elem.name(), shape_text(&self.dims), self.name)
     }
-
-    /// The sizes, where none is the batch.
-    pub fn known(&self) -> Option<Vec<usize>> {
-        self.dims.iter().copied().collect()
-    }
 }
 
 pub(crate) fn shape_text(dims: &[Option<usize>]) -> String {

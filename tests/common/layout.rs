@@ -190,16 +190,15 @@ impl Maker<'_> {
     }
 
     pub(crate) fn reduce(&mut self, s: &mut Scope, x: &Val) {
-        let Some((axis, size)) = self.axis(x).filter(|(_, size)| *size > 0) else { return };
+        let Some((axis, _)) = self.axis(x).filter(|(_, size)| *size > 0) else { return };
         let (op, since) = [("ReduceMean", 18), ("ReduceSum", 13), ("ReduceMax", 18), ("ReduceL2", 18)][self.c.below(4)];
         let keep = self.c.below(2);
         let mut dims = x.dims.clone();
         if keep == 1 {
-            dims[axis] = Some(1)
+            dims[axis] = Some(1);
         } else {
-            drop(dims.remove(axis))
+            dims.remove(axis);
         }
-        let _ = size;
         let axes = self.axes(s, "axes", &[axis as i64], since);
         self.emit_with(s, op, axes, &format!("keepdims = {keep}"), x, &Val { dims, ..x.clone() });
     }

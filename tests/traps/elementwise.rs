@@ -1,6 +1,6 @@
 //! Arithmetic: NaN, signed zeros, overflow, integers, conversions, broadcasting.
 
-use crate::judge::On::{Nothing, Plain, Special, SpecialRounded};
+use crate::judge::On::{Nothing, Ordered, Plain, Special, SpecialRounded};
 use crate::traps;
 
 traps! {
@@ -29,14 +29,14 @@ traps! {
          { n = Neg (x) a = Neg (n) b = Abs (n) p = Abs (x) c = Neg (p) }";
     relu_after_max_with_zero: 17, Special,
         "g (float[12] x) => (float[12] y) <float z = {0}> { m = Max (x, z) y = Relu (m) }";
-    minimum_of_maximum_with_crossed_bounds: 17, Special,
+    minimum_of_maximum_with_crossed_bounds: 17, Ordered,
         "g (float[12] x) => (float[12] y) <float lo = {2}, float hi = {1}> { m = Max (x, lo) y = Min (m, hi) }";
-    clip_of_clip_with_disjoint_bounds: 17, Special,
+    clip_of_clip_with_disjoint_bounds: 17, Ordered,
         "g (float[12] x) => (float[12] y) <float a = {0}, float b = {1}, float c = {2}, float d = {3}>
          { m = Clip (x, a, b) y = Clip (m, c, d) }";
-    clip_with_an_absent_minimum: 17, Special,
+    clip_with_an_absent_minimum: 17, Ordered,
         "g (float[12] x) => (float[12] y) <float b = {1}> { m = Clip (x, , b) y = Relu (m) }";
-    relu_of_clip_below_zero: 17, Special,
+    relu_of_clip_below_zero: 17, Ordered,
         "g (float[12] x) => (float[12] y) <float a = {-2}, float b = {-1}> { m = Clip (x, a, b) y = Relu (m) }";
     idempotent_after_something_else: 17, Special,
         "g (float[12] x) => (float[12] y) { a = Floor (x) b = Neg (a) c = Floor (b) y = Ceil (c) }";

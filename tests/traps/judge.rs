@@ -14,6 +14,8 @@ pub enum On {
     Special,
     /// The same, where rounding may differ; NaN, infinities and the signs of zeros may not.
     SpecialRounded,
+    /// The same without NaN, of which Clip, Min, Max and Relu make what they like, as they do of the sign of a zero.
+    Ordered,
     /// Ordinary numbers of both signs, zeros, and several sizes of symbolic dimensions: equal up to rounding.
     Plain,
     /// Nothing, for the reason given: only the structure is judged.
@@ -101,19 +103,21 @@ fn feeds(model: &Model, on: On) -> Vec<Feed> {
     match on {
         On::Nothing(_) => vec![],
         On::Plain => plain.unwrap().into_iter().map(|p| p.feed).collect(),
-        On::Special | On::SpecialRounded => {
+        On::Special | On::SpecialRounded | On::Ordered => {
+            let first = usize::from(matches!(on, On::Ordered));
             let mut feed = plain.unwrap().swap_remove(0).feed;
-            feed.values_mut().for_each(|t| *t = special(t));
+            feed.values_mut().for_each(|t| *t = special(t, first));
             vec![feed]
         }
     }
 }
 
 /// A tensor of the same type and shape, of the numbers that show differences.
-fn special(t: &Tensor) -> Tensor {
+fn special(t: &Tensor, first: usize) -> Tensor {
     const FLOATS: [f32; 12] =
         [f32::NAN, -0.0, 0.0, f32::INFINITY, f32::NEG_INFINITY, 1.5, -2.5, 1e-40, 3e38, -3e38, 300.7, 16_777_217.0];
-    let cycle = |k: usize| FLOATS[k % FLOATS.len()];
+    let floats = &FLOATS[first..];
+    let cycle = |k: usize| floats[k % floats.len()];
     let integers = |min: i64, max: i64| move |k: usize| [min, max, 0, -1i64.max(min), 7, 1, max / 2][k % 7];
     let n = t.len();
     let data: Vec<u8> = match t.dtype {
@@ -144,7 +148,8 @@ fn same(a: &Tensor, b: &Tensor, on: On) -> bool {
     let close = |x: f32, y: f32| (x - y).abs() <= ROUNDING * largest.max(f32::MIN_POSITIVE);
     let equal = |(&x, &y): (&f32, &f32)| match on {
         _ if x.is_nan() || y.is_nan() => x.is_nan() && y.is_nan(),
-        On::Special => x.to_bits() == y.to_bits(),
+        On::Ordered if x == 0.0 && y == 0.0 => true,
+        On::Special | On::Ordered => x.to_bits() == y.to_bits(),
         _ if x == 0.0 && y == 0.0 => x.is_sign_negative() == y.is_sign_negative() || matches!(on, On::Plain),
         _ if x.is_infinite() || y.is_infinite() => x == y,
         _ => close(x, y),
