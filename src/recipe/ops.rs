@@ -3,9 +3,11 @@
 use crate::ir::{DType, Node, OpId, Type};
 use crate::ops;
 use crate::ops::spec::{InferContext, Known, OpSpec, QuantRole, Schema};
+use crate::runtime;
+use serde::Serialize;
 
 /// One operator.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct OpRow {
     /// `""` for the standard's own domain.
     pub domain: &'static str,
@@ -17,6 +19,8 @@ pub struct OpRow {
     pub infers: bool,
     /// Whether it takes part in quantization.
     pub quantizes: bool,
+    /// Whether the runtime runs it, at least in its plainest form.
+    pub runs: bool,
     /// Whether equal inputs always give equal outputs.
     pub deterministic: bool,
 }
@@ -30,14 +34,15 @@ pub fn support_table() -> Vec<OpRow> {
 
 /// The table in Markdown, one line per operator.
 pub fn render_markdown(rows: &[OpRow]) -> String {
-    let mut out =
-        String::from("| Operator | Operator sets | Shapes | Quantization | Deterministic |\n|---|---|---|---|---|\n");
+    let mut out = String::from(
+        "| Operator | Operator sets | Shapes | Quantization | Runtime | Deterministic |\n|---|---|---|---|---|---|\n",
+    );
     for r in rows {
         let name = if r.domain.is_empty() { r.op_type.to_string() } else { format!("{}.{}", r.domain, r.op_type) };
         let versions: Vec<String> = r.versions.iter().map(i64::to_string).collect();
         let mark = |yes: bool| if yes { "yes" } else { "no" };
-        let cells = [&name, &versions.join(", "), mark(r.infers), mark(r.quantizes), mark(r.deterministic)];
-        out.push_str(&format!("| {} |\n", cells.join(" | ")));
+        let marks = [r.infers, r.quantizes, r.runs, r.deterministic].map(mark).join(" | ");
+        out.push_str(&format!("| {name} | {} | {marks} |\n", versions.join(", ")));
     }
     out
 }
@@ -51,6 +56,7 @@ fn row(schema: Schema, spec: &dyn OpSpec) -> OpRow {
         infers: asked(schema, "", |cx| spec.infer(cx).map_or(true, |found| !found.is_empty())),
         // The roles of some depend on their mode.
         quantizes: ["", "edge"].into_iter().any(|mode| asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque)),
+        runs: runs(schema),
         deterministic: spec.deterministic(),
     }
 }
@@ -92,4 +98,9 @@ mod tests {
         assert!(text.contains("| GridSample | 16, 20, 22 | yes | no | yes |\n"), "{text}");
         assert_eq!(text.lines().count(), rows.len() + 2);
     }
+}
+
+fn runs(schema: Schema) -> bool {
+    let key = schema.key;
+    runtime::runs(&OpId::new(key.domain, key.op_type))
 }

@@ -6,7 +6,7 @@
 use super::super::kernels;
 use super::super::program::{fed_type, interprets};
 use super::super::tensor::datum_type;
-use crate::ir::{DType, Graph, MICROSOFT, Model, Node, NodeId};
+use crate::ir::{DType, Graph, MICROSOFT, Model, Node, NodeId, OpId};
 
 /// Operators of the default domain that are right on all of their cases, with whatever attributes.
 const RIGHT: &[&str] = &[
@@ -149,6 +149,16 @@ pub fn unsupported(model: &Model) -> Vec<String> {
     match super::prepared(model) {
         Ok(copy) => findings(&copy),
         Err(e) => vec![e.to_string()],
+    }
+}
+
+/// Whether a node of this operator without attributes and inputs is one that runs: in a model, its attributes may say
+/// otherwise.
+pub fn runs(op: &OpId) -> bool {
+    let mut graph = Graph::default();
+    match graph.add_node(Node::new(op.clone()), &[], &[]) {
+        Ok(id) => interprets(graph.node(id)) || reason(&graph, id).is_none(),
+        Err(_) => false,
     }
 }
 

@@ -11,7 +11,7 @@ mod plain;
 mod repair;
 
 pub(super) use allow::findings;
-pub use allow::unsupported;
+pub use allow::{runs, unsupported};
 pub(super) use copy::prepared;
 pub(super) use half::{has_half, to_single};
 
