@@ -2,10 +2,12 @@
 
 mod apply;
 mod inspect;
+mod ops;
 mod output;
 mod progress;
 mod quantize;
 mod run;
+mod save;
 mod simplify;
 mod validate;
 
@@ -40,6 +42,7 @@ enum Command {
     Validate(validate::Validate),
     Run(run::Run),
     Apply(apply::Apply),
+    Ops(ops::Ops),
 }
 
 /// Options of every command.
@@ -90,5 +93,6 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),
         Command::Apply(c) => c.run(&cli.common),
+        Command::Ops(c) => c.run(&cli.common),
     }
 }

@@ -89,6 +89,8 @@ pub struct Quantize {
     #[command(flatten)]
     gate: GateArgs,
     #[command(flatten)]
+    save: super::save::SaveArgs,
+    #[command(flatten)]
     debug: DebugArgs,
     /// Print the recipe that this command spells, and stop.
     #[arg(long)]
@@ -212,6 +214,7 @@ impl Quantize {
             batch: self.batch,
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
-        Recipe { quantize: Some(quantize), validate, passes: self.debug.options(), ..Recipe::default() }
+        let (passes, save) = (self.debug.options(), self.save.options());
+        Recipe { quantize: Some(quantize), validate, passes, save, ..Recipe::default() }
     }
 }

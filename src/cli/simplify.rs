@@ -1,6 +1,7 @@
 //! `sardonyx simplify`.
 
 use super::quantize::DebugArgs;
+use super::save::SaveArgs;
 use super::validate::DataArgs;
 use super::{Common, Done, apply, output};
 use anyhow::Context;
@@ -64,6 +65,8 @@ pub struct Simplify {
     #[command(flatten)]
     data: DataArgs,
     #[command(flatten)]
+    save: SaveArgs,
+    #[command(flatten)]
     debug: DebugArgs,
     /// Print the recipe that these options spell, and end.
     #[arg(long)]
@@ -114,7 +117,8 @@ impl Simplify {
             check: !self.no_validate,
         };
         let validate = self.data.data.is_some().then(|| self.data.step());
-        Recipe { simplify: Some(step), validate, passes: self.debug.options(), ..Recipe::default() }
+        let (passes, save) = (self.debug.options(), self.save.options());
+        Recipe { simplify: Some(step), validate, passes, save, ..Recipe::default() }
     }
 }
 

@@ -1,10 +1,12 @@
 //! How a model is saved.
 
 use crate::error::Error;
+use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
 /// Whether weights go into a data file beside the model.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum ExternalData {
     /// What was external stays external; all weights become it where one file would exceed protobuf's 2 GiB.
     #[default]
@@ -29,9 +31,11 @@ impl FromStr for ExternalData {
 }
 
 /// Options of [`super::save_with`].
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SaveOptions {
     /// Whether weights go into a data file.
+    #[serde(rename = "external-data")]
     pub external: ExternalData,
     /// Initializers of at least this many bytes go there, where not only those that were there do. 1,024 unless said
     /// otherwise, as in `onnx.save_model`.

@@ -1,10 +1,13 @@
 //! Every fact about every operator. One op, one file; a family whose facts are identical is one file with a table.
 
+pub mod contrib;
 pub mod control;
 pub mod image;
+mod legacy;
 pub mod logic;
 pub mod loss;
 pub mod math;
+pub mod ml;
 pub mod nn;
 pub mod quant;
 pub mod random;
@@ -15,6 +18,7 @@ pub mod signal;
 pub mod spec;
 pub mod tensor;
 pub mod text;
+pub mod training;
 mod window;
 
 use crate::ir::OpId;
@@ -26,6 +30,17 @@ use std::sync::OnceLock;
 
 /// One line per file.
 static REGISTRY: &[&dyn OpSpec] = &[
+    &contrib::activation::Activation,
+    &contrib::attention::Attention,
+    &contrib::dynamic_matmul::DynamicMatMul,
+    &contrib::embed_layer_norm::EmbedLayerNormalization,
+    &contrib::fused_conv::FusedConv,
+    &contrib::fused_gemm::FusedGemm,
+    &contrib::fused_matmul::FusedMatMul,
+    &contrib::gather_quantized::GatherBlockQuantized,
+    &contrib::matmul_nbits::MatMulNBits,
+    &contrib::multi_head_attention::MultiHeadAttention,
+    &contrib::skip_norm::SkipNorm,
     &control::bodies::Bodies,
     &image::affine_grid::AffineGrid,
     &image::col2im::Col2Im,
@@ -44,6 +59,7 @@ static REGISTRY: &[&dyn OpSpec] = &[
     &math::gemm::Gemm,
     &math::matmul::MatMul,
     &math::unary::Unary,
+    &ml::estimator::Estimator,
     &nn::attention::Attention,
     &nn::batch_norm::BatchNormalization,
     &nn::clip::Clip,
@@ -52,6 +68,7 @@ static REGISTRY: &[&dyn OpSpec] = &[
     &nn::deform_conv::DeformConv,
     &nn::dropout::Dropout,
     &nn::global_pool::GlobalPool,
+    &nn::group_norm::GroupNormalization,
     &nn::layer_norm::LayerNormalization,
     &nn::max_unpool::MaxUnpool,
     &nn::norm::Norm,
@@ -124,6 +141,7 @@ static REGISTRY: &[&dyn OpSpec] = &[
     &text::string_normalizer::StringNormalizer,
     &text::string_split::StringSplit,
     &text::tf_idf::TfIdfVectorizer,
+    &training::optimizer::Optimizer,
 ];
 
 /// The facts about an operator; `None` means that it is opaque.

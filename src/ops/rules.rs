@@ -1,8 +1,8 @@
 //! Rules that the files of several operators share: reading attributes, axes, broadcasting, arithmetic on dimensions.
 
-use super::spec::{InferContext, Inferred, Source, Step, Upgrade};
+use super::spec::{InferContext, Inferred, Upgrade};
 use crate::error::{Error, Result};
-use crate::ir::{AttributeValue, DType, Dim, Node, OpId, Tensor, Type};
+use crate::ir::{AttributeValue, DType, Dim, Node, Tensor, Type};
 use crate::proto;
 use crate::proto::type_proto::{Optional, Sequence, Value as TypeValue};
 
@@ -318,22 +318,7 @@ pub fn same_type(cx: &InferContext, k: usize) -> Inferred {
     Inferred { ty: cx.inputs.get(k).and_then(|i| i.as_ref()?.ty.cloned()), data: None }
 }
 
-/// The node without a hint to reuse memory, which operator set 6 dropped.
-pub fn without_hint(cx: &InferContext) -> Upgrade {
-    match cx.node.attribute("consumed_inputs") {
-        None => Upgrade::Same,
-        Some(_) => changed(without(cx.node, &["consumed_inputs"])),
-    }
-}
-
 /// A change without new inputs.
 pub fn changed(node: Node) -> Upgrade {
     Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
-}
-
-/// A step of a replacement with an operator of the default domain.
-pub fn step(op_type: &str, inputs: Vec<Source>, attributes: &[(&str, AttributeValue)]) -> Step {
-    let mut node = Node::new(OpId::onnx(op_type));
-    attributes.iter().for_each(|(name, value)| node.set(name, value.clone()));
-    Step { node, inputs }
 }

@@ -4,6 +4,7 @@ mod dump;
 mod execute;
 mod inspect;
 mod interface;
+mod ops;
 mod progress;
 mod quantize;
 mod render;
@@ -13,6 +14,7 @@ mod simplify;
 
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use inspect::{InspectReport, inspect_file};
+pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};

@@ -65,7 +65,7 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
-        io::save(&model, output)?;
+        io::save_with(&model, output, &recipe.save)?;
     }
     Ok(report.clone())
 }

@@ -3,6 +3,7 @@
 use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
+use crate::io::SaveOptions;
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
 use serde::{Deserialize, Serialize};
@@ -30,6 +31,9 @@ pub struct Recipe {
     /// How passes are run.
     #[serde(default, skip_serializing_if = "is_default")]
     pub passes: PassOptions,
+    /// How the result is stored.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub save: SaveOptions,
 }
 
 /// Simplification, and what is done to the interface before it.
@@ -149,14 +153,14 @@ pub struct PassOptions {
     pub check_each: bool,
 }
 
-fn is_default(options: &PassOptions) -> bool {
-    *options == PassOptions::default()
+fn is_default<T: Default + PartialEq>(options: &T) -> bool {
+    *options == T::default()
 }
 
 impl Default for Recipe {
     fn default() -> Self {
-        let passes = PassOptions::default();
-        Self { version: RECIPE_VERSION, simplify: None, quantize: None, validate: None, passes }
+        let (passes, save) = (PassOptions::default(), SaveOptions::default());
+        Self { version: RECIPE_VERSION, simplify: None, quantize: None, validate: None, passes, save }
     }
 }
 

@@ -25,6 +25,9 @@ pub struct Simplified {
 /// Models whose constants take more bytes are not executed unasked: the runtime holds copies of them.
 const MOST_EXECUTED_BYTES: u64 = 1 << 30;
 
+/// Sizes of open axes, in the order in which they are tried: a model of sound or signals does not take short ones.
+const OPEN_SIZES: [usize; 2] = [16, 576];
+
 /// How a run of the rules may differ from the plain one.
 #[derive(Default)]
 struct Run {
@@ -155,7 +158,14 @@ fn reference(model: &Model) -> Result<Reference> {
     }
     let mut typed = model.clone();
     shapes::infer_types(&mut typed)?;
-    Reference::new(model, io::probes(&typed.graph)?)
+    let mut first = None;
+    for usual in OPEN_SIZES {
+        match Reference::new(model, io::probes(&typed.graph, usual)?) {
+            Ok(reference) => return Ok(reference),
+            Err(e) => first = first.or(Some(e)),
+        }
+    }
+    Err(first.unwrap_or_else(|| Error::internal("no sizes to try")))
 }
 
 fn constant_bytes(graph: &Graph) -> u64 {

@@ -12,5 +12,5 @@ mod tensor;
 
 pub use collect::{Collected, Wanted, collect};
 pub use evaluator::RuntimeEvaluator;
-pub use lower::unsupported;
+pub use lower::{runs, unsupported};
 pub use runner::{RunOutput, Runner, RunnerOptions};

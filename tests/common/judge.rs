@@ -96,7 +96,7 @@ pub fn judge(generated: &Generated) -> bool {
     let mut typed = before.clone();
     infer_types(&mut typed).unwrap();
     let mut executed = false;
-    for probe in probes(&typed.graph).unwrap() {
+    for probe in probes(&typed.graph, 16).unwrap() {
         let Ok(wanted) = execute(&before, &probe.feed) else { continue };
         let got = execute(&after, &probe.feed).unwrap_or_else(|e| panic!("on {}: {e}\n{}", probe.what, shown()));
         for (k, (a, b)) in wanted.iter().zip(&got).enumerate() {

@@ -1,7 +1,7 @@
 //! Made-up feeds that look for differences between two models: signs, zeros, large values, odd sizes.
 
 use super::Feed;
-use super::random::{self, MOST_BYTES, Stream, UNKNOWN_SIZE};
+use super::random::{self, MOST_BYTES, Stream};
 use super::slot::{self, Slot};
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim, Graph, Tensor};
@@ -32,7 +32,7 @@ enum Values {
 /// Sizes of the axes that the model leaves open.
 #[derive(Clone, Copy)]
 enum Sizes {
-    /// 2 for a first axis, 16 for others.
+    /// 2 for a first axis, the caller's choice for others.
     Usual,
     /// 1.
     One,
@@ -41,10 +41,11 @@ enum Sizes {
 }
 
 /// Feeds that between them have negative, zero and large values and odd sizes of the dimensions that are not fixed.
+/// `usual` is the size of an axis that is not the first and that the graph leaves open, where nothing special is tried.
 ///
 /// # Errors
 /// An input of unknown type or rank, or of a type that cannot be made up, or one that is too large.
-pub fn probes(graph: &Graph) -> Result<Vec<Probe>> {
+pub fn probes(graph: &Graph, usual: usize) -> Result<Vec<Probe>> {
     let slots = slot::required(graph)?;
     if slots.is_empty() {
         return Ok(vec![Probe { what: "no input", feed: Feed::new() }]);
@@ -62,19 +63,19 @@ pub fn probes(graph: &Graph) -> Result<Vec<Probe>> {
         plan.push(("odd sizes", Values::Normal, Sizes::Odd));
     }
     let probe = |(k, (what, values, sizes)): (usize, (&'static str, Values, Sizes))| {
-        Ok(Probe { what, feed: feed(&slots, k as u64, values, sizes)? })
+        Ok(Probe { what, feed: feed(&slots, k as u64, values, sizes, usual)? })
     };
     plan.into_iter().enumerate().map(probe).collect()
 }
 
-fn feed(slots: &[Slot], seed: u64, values: Values, sizes: Sizes) -> Result<Feed> {
+fn feed(slots: &[Slot], seed: u64, values: Values, sizes: Sizes, usual: usize) -> Result<Feed> {
     let mut names: HashMap<Arc<str>, usize> = HashMap::new();
     let mut feed = Feed::new();
     for (k, slot) in slots.iter().enumerate() {
         let (Some(elem), Some(shape)) = (slot.elem, &slot.shape) else { continue };
         let mut dims = Vec::with_capacity(shape.len());
         for (axis, d) in shape.iter().enumerate() {
-            dims.push(size(d, axis, sizes, &mut names));
+            dims.push(size(d, if axis == 0 { FIRST_SIZE } else { usual }, axis, sizes, &mut names));
         }
         let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
         let fits = |n: &usize| elem.bytes_for(*n).is_some_and(|b| b <= MOST_BYTES);
@@ -91,10 +92,12 @@ fn feed(slots: &[Slot], seed: u64, values: Values, sizes: Sizes) -> Result<Feed>
     Ok(feed)
 }
 
-fn size(d: &Dim, axis: usize, sizes: Sizes, names: &mut HashMap<Arc<str>, usize>) -> usize {
-    let usual = if axis == 0 { 2 } else { UNKNOWN_SIZE };
+/// Size of a first axis that the graph leaves open.
+const FIRST_SIZE: usize = 2;
+
+fn size(d: &Dim, usual: usize, axis: usize, sizes: Sizes, names: &mut HashMap<Arc<str>, usize>) -> usize {
     match (d, sizes) {
-        (Dim::Known(n), _) => usize::try_from(*n).unwrap_or(UNKNOWN_SIZE),
+        (Dim::Known(n), _) => usize::try_from(*n).unwrap_or(usual),
         (_, Sizes::One) => 1,
         (Dim::Unknown, Sizes::Usual) => usual,
         (Dim::Unknown, Sizes::Odd) => 3 + 2 * axis,
@@ -145,7 +148,7 @@ mod tests {
         let text = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[n, 4] x, int64[n, m] i, uint8[2] u) => (float[n, 4] y) {
             y = Relu (x) }";
         let model = parse_model(text).unwrap();
-        let probes = probes(&model.graph).unwrap();
+        let probes = probes(&model.graph, 16).unwrap();
         let dims = |k: usize, name: &str| probes[k].feed[name].dims.clone();
         assert_eq!((dims(0, "x"), dims(0, "i")), (vec![2, 4], vec![2, 16]));
         assert_eq!((dims(4, "x"), dims(4, "i")), (vec![1, 4], vec![1, 1]));

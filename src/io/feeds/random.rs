@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::ops::Range;
 
 /// Size of an axis about which the graph says nothing.
-pub(super) const UNKNOWN_SIZE: usize = 16;
+const UNKNOWN_SIZE: usize = 16;
 /// A made-up input of more bytes than this is refused.
 pub(super) const MOST_BYTES: usize = 1 << 31;
 

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};
+use crate::ops::legacy::broadcast_attributes;
 use crate::ops::rules::{broadcast_inputs, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -35,11 +36,8 @@ impl OpSpec for Compare {
         Ok(out)
     }
 
-    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        if cx.opset < 7 {
-            return Upgrade::Impossible("its broadcasting before operator set 7 is not supported".into());
-        }
-        Upgrade::Same
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 7 && to >= 7 { broadcast_attributes(cx, to) } else { Upgrade::Same }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Functions of one element: the output has the input's type.
 
 use crate::error::Result;
-use crate::ops::rules::{is_f32, same_as, without};
+use crate::ir::AttributeValue;
+use crate::ops::rules::{changed, is_f32, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// One input, one output, equal types.
@@ -67,14 +68,16 @@ impl OpSpec for Unary {
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        if cx.opset < 6 && &*cx.node.op.op_type == "Selu" {
-            return Upgrade::Impossible("its defaults before operator set 6 differ".into());
+        if cx.opset >= 6 || &*cx.node.op.op_type != "Selu" {
+            return Upgrade::Same;
         }
-        // A hint to reuse memory, dropped in 6.
-        if cx.node.attribute("consumed_inputs").is_some() {
-            let node = Box::new(without(cx.node, &["consumed_inputs"]));
-            return Upgrade::Changed { node, new_inputs: vec![] };
+        // The defaults before operator set 6 had fewer digits.
+        let mut node = cx.node.clone();
+        for (name, value) in [("alpha", 1.6732), ("gamma", 1.0507)] {
+            if node.attribute(name).is_none() {
+                node.set(name, AttributeValue::Float(value));
+            }
         }
-        Upgrade::Same
+        changed(node)
     }
 }

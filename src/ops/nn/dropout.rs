@@ -36,7 +36,7 @@ impl OpSpec for Dropout {
         let Ok(ratio) = float(cx, "ratio", 0.5) else {
             return Upgrade::Impossible("its attribute \"ratio\" is not a float".into());
         };
-        let node = without(cx.node, &["ratio", "is_test", "consumed_inputs"]);
+        let node = without(cx.node, &["ratio", "is_test"]);
         Upgrade::Changed { node: Box::new(node), new_inputs: vec![(1, Tensor::from_f32(&[], &[ratio]))] }
     }
 

@@ -8,6 +8,7 @@ pub mod conv_transpose;
 pub mod deform_conv;
 pub mod dropout;
 pub mod global_pool;
+pub mod group_norm;
 pub mod layer_norm;
 pub mod max_unpool;
 pub mod norm;

@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::ir::DType;
+use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{ints, is_f32};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use crate::ops::window::pool_shape;
 
 /// Pools with a window. They share their shape rule; the table of roles is in [`OpSpec::quant`].
@@ -36,5 +37,9 @@ impl OpSpec for Pool {
             "AveragePool" if !dilated => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
         }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 2 && to >= 2 && &*cx.node.op.op_type == "LpPool" { integer_exponent(cx) } else { Upgrade::Same }
     }
 }

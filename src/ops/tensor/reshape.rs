@@ -2,7 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::Dim;
-use crate::ops::rules::{Listed, int, is_f32, listed, output, unknown_of_len, vector};
+use crate::ops::rules::{Listed, attribute_to_input, int, is_f32, listed, output, unknown_of_len, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use std::sync::Arc;
 
@@ -28,10 +28,7 @@ impl OpSpec for Reshape {
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        if cx.opset < 5 {
-            return Upgrade::Impossible("its form before operator set 5 is not supported".into());
-        }
-        Upgrade::Same
+        if cx.opset < 5 { attribute_to_input(cx, "shape", 1) } else { Upgrade::Same }
     }
 }
 

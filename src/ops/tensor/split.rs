@@ -33,7 +33,7 @@ impl OpSpec for Split {
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
-        if cx.opset < 2 {
+        if cx.opset < 2 && cx.present(1) {
             return Upgrade::Impossible("its form before operator set 2 is not supported".into());
         }
         let moved = if cx.opset < 13 && to >= 13 { attribute_to_input(cx, "split", 1) } else { Upgrade::Same };

@@ -32,7 +32,7 @@ impl GraphRewrite for EliminateDuplicateInitializer {
         let mut seen: HashMap<u64, Vec<ValueId>> = HashMap::new();
         let mut patches = vec![];
         for v in graph.values() {
-            let Some(t) = graph.constant(v) else { continue };
+            let Some(t) = graph.constant(v).filter(|_| graph.has_uses(v)) else { continue };
             let Some(key) = sampled(t) else { continue };
             let alike = seen.entry(key).or_default();
             let equal = |&&kept: &&ValueId| graph.constant(kept).is_some_and(|k| same_data(k, t));

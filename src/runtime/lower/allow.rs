@@ -6,7 +6,7 @@
 use super::super::kernels;
 use super::super::program::{fed_type, interprets};
 use super::super::tensor::datum_type;
-use crate::ir::{DType, Graph, MICROSOFT, Model, Node, NodeId};
+use crate::ir::{DType, Graph, MICROSOFT, Model, Node, NodeId, OpId};
 
 /// Operators of the default domain that are right on all of their cases, with whatever attributes.
 const RIGHT: &[&str] = &[
@@ -65,7 +65,6 @@ const RIGHT: &[&str] = &[
     "GroupNormalization",
     "HammingWindow",
     "HannWindow",
-    "HardSigmoid",
     "HardSwish",
     "Hardmax",
     "Identity",
@@ -81,11 +80,9 @@ const RIGHT: &[&str] = &[
     "LpNormalization",
     "MatMul",
     "MatMulInteger",
-    "Max",
     "Mean",
     "MeanVarianceNormalization",
     "MelWeightMatrix",
-    "Min",
     "Mish",
     "Mul",
     "Neg",
@@ -152,6 +149,16 @@ pub fn unsupported(model: &Model) -> Vec<String> {
     match super::prepared(model) {
         Ok(copy) => findings(&copy),
         Err(e) => vec![e.to_string()],
+    }
+}
+
+/// Whether a node of this operator without attributes and inputs is one that runs: in a model, its attributes may say
+/// otherwise.
+pub fn runs(op: &OpId) -> bool {
+    let mut graph = Graph::default();
+    match graph.add_node(Node::new(op.clone()), &[], &[]) {
+        Ok(id) => interprets(graph.node(id)) || reason(&graph, id).is_none(),
+        Err(_) => false,
     }
 }
 
@@ -235,8 +242,9 @@ fn sampled(node: &Node) -> Option<String> {
     (cubic && node.string("padding_mode") == Some("border")).then(|| "cubic with padding_mode=border".into())
 }
 
-/// Antialiasing is tract's, and tract crops wrongly.
+/// Antialiasing is tract's, which is right about these coordinates only.
 fn resized(node: &Node) -> Option<String> {
-    let crop = node.string("coordinate_transformation_mode") == Some("tf_crop_and_resize");
-    (crop && node.int("antialias").unwrap_or(0) != 0).then(|| "antialias with tf_crop_and_resize".into())
+    let coordinates = node.string("coordinate_transformation_mode").unwrap_or("half_pixel");
+    let plain = matches!(coordinates, "half_pixel" | "asymmetric");
+    (!plain && node.int("antialias").unwrap_or(0) != 0).then(|| format!("antialias with {coordinates}"))
 }

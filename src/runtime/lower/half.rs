@@ -26,7 +26,7 @@ pub(in crate::runtime) fn has_half(graph: &Graph) -> bool {
 }
 
 /// Makes every f16 of the main graph f32. Inputs may still be fed as f16, and outputs that are declared so are.
-pub(super) fn to_single(graph: &mut Graph) -> Result<()> {
+pub(in crate::runtime) fn to_single(graph: &mut Graph) -> Result<()> {
     let elem = |graph: &Graph, v: ValueId| graph.ty(v).and_then(|t| t.elem());
     let inputs: Vec<ValueId> =
         graph.required_inputs().filter(|&v| elem(graph, v).is_none_or(|t| t == DType::F16)).collect();

@@ -11,9 +11,9 @@ mod plain;
 mod repair;
 
 pub(super) use allow::findings;
-pub use allow::unsupported;
+pub use allow::{runs, unsupported};
 pub(super) use copy::prepared;
-pub(super) use half::has_half;
+pub(super) use half::{has_half, to_single};
 
 use super::kernels;
 use super::program::Scope;
@@ -31,9 +31,6 @@ use tract_onnx::prelude::{Framework, InferenceModel};
 /// Operators that tract cannot run faithfully, by name.
 pub(super) fn lower(mut graph: Graph, scope: &Scope) -> Result<InferenceModel> {
     prepare(&mut graph)?;
-    if scope.half {
-        half::to_single(&mut graph)?;
-    }
     rewrite(&mut graph)?;
     for v in graph.inputs().to_vec() {
         // tract wants every input declared; what is fed decides.
@@ -117,15 +114,15 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
             graph.node_mut(id).set("value", Tensor::from_f32(&[1], &[0.0]).into());
             return Ok(());
         }
+        "Range" => return repair::range(graph, id),
         "LSTM" if plain::recurrence(graph, id) => return repair::lstm(graph, id),
         "GRU" | "RNN" if plain::recurrence(graph, id) => return Ok(()),
         "ConvTranspose" if plain::conv_transpose(graph, id) => return Ok(()),
         "Resize" if node.int("antialias").unwrap_or(0) != 0 => return Ok(()),
         "Slice" if plain::slice(graph, id) => return Ok(()),
-        "Einsum" if graph.node_inputs(id).len() != 1 => return Ok(()),
+        "Einsum" if plain::einsum(graph, id) => return Ok(()),
         "AveragePool" | "MaxPool" => return repair::unpadded(graph, id),
         "Pad" if plain::pad(graph, id) => return Ok(()),
-        "Range" => return repair::range(graph, id),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
         "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
         "Softplus" => return repair::softplus(graph, id),
