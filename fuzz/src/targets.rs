@@ -117,5 +117,5 @@ fn interface(graph: &Graph) -> [Vec<String>; 2] {
 
 /// Random graphs, of which the bytes are the choices, executed before and after.
 pub fn graphs(data: &[u8]) {
-    judge(&generate(data));
+    judge(&generate(data), 1);
 }

@@ -235,6 +235,10 @@ impl Maker<'_> {
 
     /// A batch taken from a shape, for a Reshape, as exporters write it.
     pub(crate) fn shape(&mut self, s: &mut Scope, x: &Val) {
+        // What only gives its shape goes, random or unknown as it may be.
+        if !x.clean {
+            return;
+        }
         let out = Val { elem: Elem::Int, dims: vec![Some(x.dims.len())], ..x.clone() };
         let shape = self.emit(s, "Shape", "", &[x], &out);
         if x.dims.is_empty() || x.dims.iter().skip(1).any(|d| *d == Some(0) || d.is_none()) || x.dims[0] == Some(0) {
