@@ -18,7 +18,10 @@ enum Verdict {
 
 #[test]
 fn whatever_is_not_refused_is_right() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/onnx-node-tests");
+    // Other cases in the same layout, such as random ones that ONNX Runtime answered.
+    let elsewhere = std::env::var_os("NODE_CASES_ROOT");
+    let standard = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/onnx-node-tests");
+    let root = elsewhere.as_ref().map_or(standard, PathBuf::from);
     let Ok(folder) = std::fs::read_dir(&root) else {
         eprintln!("skipped: {} is absent", root.display());
         return;
@@ -56,11 +59,11 @@ fn whatever_is_not_refused_is_right() {
     }
     eprintln!("right {}, refused {}, wrong {}, not judged {}", counts[0], counts[1], counts[2], counts[3]);
     assert!(wrong.is_empty(), "{} cases are wrong:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(counts[0] >= LEAST_RIGHT, "only {} cases run, {LEAST_RIGHT} did", counts[0]);
+    assert!(elsewhere.is_some() || counts[0] >= LEAST_RIGHT, "only {} cases run, {LEAST_RIGHT} did", counts[0]);
 }
 
 /// A referee that refuses everything is no referee.
-const LEAST_RIGHT: usize = 1_240;
+const LEAST_RIGHT: usize = 1_555;
 
 fn judge(case: &Path, rtol: f64, atol: f64) -> Verdict {
     let data = case.join("test_data_set_0");

@@ -253,6 +253,8 @@ enum Merged {
 /// Where both name a dimension, a graph output (`public`) keeps the declared name and any other value takes the inferred
 /// one, which is known to equal the names that it comes from. A contradiction is settled by the node.
 fn merge(declared: Option<&Type>, inferred: Option<&Type>, public: bool) -> Result<Merged> {
+    // Some exporters declare a value without saying anything of it.
+    let declared = declared.filter(|ty| !matches!(ty, Type::Other(p) if p.value.is_none()));
     let (Some(declared), Some(inferred)) = (declared, inferred) else {
         return Ok(Merged::Agree(declared.or(inferred).cloned()));
     };
@@ -329,6 +331,23 @@ mod tests {
             crate::ir::Type::from_proto(&model.graph.ty(value("z")).unwrap().to_proto()).shape().unwrap()[1],
             Dim::Unknown
         );
+    }
+
+    #[test]
+    fn an_if_makes_what_both_branches_make() {
+        let text = |e: &str| {
+            format!("g (bool k, float[n, 3] x, float[m] v) => (float y) {{ z = If (k) <
+            then_branch = yes () => (float t) {{ t = Neg (x) }}, else_branch = no () => (float e) {{ {e} }} > y = Neg (z) }}")
+        };
+        let type_of_z = |e| {
+            let mut model = crate::io::text::parse_graph(&text(e), 17).unwrap();
+            infer_types(&mut model).unwrap();
+            let z = model.graph.find("z").unwrap();
+            model.graph.ty(z).map(Type::to_string)
+        };
+        assert_eq!(type_of_z("e = Abs (x)").unwrap(), "float[n, 3]");
+        assert_eq!(type_of_z("c = Transpose (x) e = Abs (c)").unwrap(), "float[?, ?]");
+        assert_eq!(type_of_z("e = Abs (v)").unwrap(), "float");
     }
 
     #[test]

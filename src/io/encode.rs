@@ -26,9 +26,13 @@ pub fn model_to_proto(model: &Model) -> Result<proto::ModelProto> {
 pub fn graph_to_proto(graph: &Graph) -> Result<proto::GraphProto> {
     let shell = graph.shell.clone();
     let order = graph.order()?;
-    let node: Result<Vec<_>> = order.into_iter().map(|id| node_to_proto(graph, id)).collect();
+    // Bodies nest, so this recurses: loops, where iterator adapters would put a dozen frames on the stack at each level.
+    let mut node = Vec::with_capacity(order.len());
+    for id in order {
+        node.push(node_to_proto(graph, id)?);
+    }
     let mut out = proto::GraphProto {
-        node: node?,
+        node,
         name: shell.name,
         initializer: vec![],
         sparse_initializer: vec![],
@@ -120,7 +124,10 @@ fn node_to_proto(graph: &Graph, id: NodeId) -> Result<proto::NodeProto> {
     };
     let shell = node.shell.as_deref().cloned().unwrap_or_default();
     let filled = |s: &str, keep_empty: bool| (keep_empty || !s.is_empty()).then(|| s.to_string());
-    let attribute: Result<Vec<_>> = node.attributes.iter().map(attribute_to_proto).collect();
+    let mut attribute = Vec::with_capacity(node.attributes.len());
+    for a in &node.attributes {
+        attribute.push(attribute_to_proto(a)?);
+    }
     Ok(proto::NodeProto {
         input: names(graph.node_inputs(id)),
         output: names(graph.node_outputs(id)),
@@ -128,7 +135,7 @@ fn node_to_proto(graph: &Graph, id: NodeId) -> Result<proto::NodeProto> {
         op_type: Some(node.op.op_type.to_string()),
         domain: shell.domain.or_else(|| filled(&node.op.domain, false)),
         overload: filled(&node.op.overload, shell.empty_overload),
-        attribute: attribute?,
+        attribute,
         doc_string: shell.doc_string,
         metadata_props: shell.metadata_props,
         device_configurations: shell.device_configurations,

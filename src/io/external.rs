@@ -3,13 +3,13 @@
 //! A model is untrusted input, so a data file is opened only after its location was contained: a relative path without
 //! `..`, without symbolic links on the way, with one hard link only, inside the model's folder.
 
+use super::mapped::map_file;
 use super::{tensor_from_proto, tensor_to_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::{AttributeValue, DType, External, Graph, Model, NodeId, Tensor, TensorData, ValueId};
 use crate::proto;
 use bytes::Bytes;
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
@@ -187,24 +187,4 @@ fn contained(folder: &Path, location: &str) -> Result<PathBuf> {
         return Err(outside("is a hard link, so it may be a file from elsewhere"));
     }
     Ok(path)
-}
-
-/// Maps a file; an empty one is empty bytes.
-pub(super) fn map_file(path: &Path) -> Result<Bytes> {
-    let place = || path.display().to_string();
-    let meta = std::fs::metadata(path).context(place)?;
-    if !meta.is_file() {
-        // Opening a pipe would wait for a writer, so this comes first.
-        let what = if meta.is_dir() { "a folder" } else { "not a regular file" };
-        return Err(Error::usage(format!("it is {what}, expected a file"))).context(place);
-    }
-    let file = File::open(path).context(place)?;
-    let meta = file.metadata().context(place)?;
-    if meta.len() == 0 {
-        return Ok(Bytes::new());
-    }
-    // SAFETY: the map is read-only and private. Like every reader of mapped files we rely on nobody truncating the file
-    // meanwhile; our own writes go to a temporary file that is renamed, which leaves the mapped inode intact.
-    let map = unsafe { memmap2::Mmap::map(&file) }.context(place)?;
-    Ok(Bytes::from_owner(map))
 }

@@ -10,7 +10,7 @@ mod slot;
 mod stream;
 
 use super::npz::Npz;
-use super::{external, nesting, tensor_from_proto};
+use super::{mapped, nesting, tensor_from_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::{Graph, Tensor};
 use crate::proto;
@@ -334,7 +334,7 @@ fn test_sets(folder: &Path) -> Result<Vec<Vec<PathBuf>>> {
 
 fn read_pb(file: &Path) -> Result<Tensor> {
     let place = || file.display().to_string();
-    let bytes = external::map_file(file)?;
+    let bytes = mapped::map_file(file)?;
     nesting::check(&bytes, nesting::Kind::Tensor).context(place)?;
     let message = proto::TensorProto::decode(bytes).map_err(Error::from);
     let tensor = message.and_then(tensor_from_proto).map(|(_, t)| t);

@@ -1,13 +1,15 @@
 //! Loading and saving model files.
 
-use super::external::{load_external, map_file};
-use super::relocate::relocated;
-use super::{decode_model, model_to_proto};
+use super::external::load_external;
+use super::mapped::map_file;
+use super::relocate::{Layout, Where, relocated};
+use super::sink::Sink;
+use super::{ExternalData, SaveOptions, decode_model, model_to_proto};
 use crate::error::{Context, Error, Result};
 use crate::ir::Model;
 use crate::proto;
 use prost::Message;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 use tempfile::NamedTempFile;
 
@@ -24,23 +26,37 @@ pub fn load(path: &Path) -> Result<Model> {
     Ok(model)
 }
 
-/// Saves a model atomically: writes a temporary file beside the target, syncs it, renames it. A failure leaves neither
-/// a half-written file nor a changed target. Initializers that were external stay external, in `<file name>.data` beside
-/// the target, written in the same way.
+/// Protobuf messages end here.
+const PROTOBUF_LIMIT: usize = 1 << 31;
+
+/// [`save_with`] the usual options: what was external stays external.
 ///
 /// # Errors
-/// An unwritable target, named.
+/// As [`save_with`].
 pub fn save(model: &Model, path: &Path) -> Result<()> {
+    save_with(model, path, &SaveOptions::default())
+}
+
+/// Saves a model atomically: writes a temporary file beside the target, syncs it, renames it. A failure leaves neither
+/// a half-written file nor a changed target. External data go into `<file name>.data` beside the target, written in the
+/// same way; weights that alias a mapped file are copied from that file by the system, so their pages are not read.
+///
+/// A model may be saved over the files that it was loaded from: what is mapped stays as it is. With external data two
+/// files are renamed, the data first, so a power cut exactly between the two leaves the new data beside the old model. A
+/// data file that the saved model does not need is left alone: it may be another model's too.
+///
+/// # Errors
+/// An unwritable target, named; a model that does not fit in one file, where the options want one.
+pub fn save_with(model: &Model, path: &Path, options: &SaveOptions) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
     let name = path.file_name().ok_or_else(|| Error::usage("it has no file name")).context(place)?;
     let location = format!("{}.data", name.to_string_lossy());
-    let relocated = relocated(model, &location).context(place)?;
-    let message = model_to_proto(relocated.as_ref().map_or(model, |(copy, _)| copy)).context(place)?;
-    message.encode_check().context(place)?;
+    let (message, layout) = placed(model, &location, options).context(place)?;
     let data_path = parent(path).join(&location);
-    let layout = relocated.as_ref().map(|(_, layout)| layout).filter(|l| !l.is_empty());
+    let layout = Some(layout).filter(|l| !l.is_empty());
     let data_file = layout.map(|l| write_temporary(&data_path, |w| l.write(w))).transpose().context(place)?;
-    let model_file = write_temporary(path, |w| Ok(w.write_all(&message.encode_to_vec())?)).context(place)?;
+    let encode = |w: &mut Sink| message.encode(w).map_err(|e| Error::internal(format!("encoding: {e}")));
+    let model_file = write_temporary(path, encode).context(place)?;
     let Some(data_file) = data_file else { return persist(model_file, path).context(place) };
     let is_new = !data_path.exists();
     persist(data_file, &data_path).context(place)?;
@@ -49,6 +65,30 @@ pub fn save(model: &Model, path: &Path) -> Result<()> {
             let _ = std::fs::remove_file(&data_path);
         }
     })
+}
+
+/// The model's message, and what goes into its data file.
+fn placed(model: &Model, location: &str, options: &SaveOptions) -> Result<(proto::ModelProto, Layout)> {
+    let place = |rule: Where| -> Result<_> {
+        let (copy, layout) = relocated(model, location, rule)?;
+        Ok((model_to_proto(&copy)?, layout))
+    };
+    let from_threshold = Where::From(options.threshold);
+    let mut found = place(match options.external {
+        ExternalData::Auto => Where::AsLoaded,
+        ExternalData::Always => from_threshold,
+        ExternalData::Never => Where::Inline,
+    })?;
+    let fits = |message: &proto::ModelProto| message.encoded_len() < PROTOBUF_LIMIT;
+    if options.external == ExternalData::Auto && !fits(&found.0) {
+        found = place(from_threshold)?;
+    }
+    if !fits(&found.0) {
+        let (size, limit) = (found.0.encoded_len(), "protobuf ends at 2 GiB");
+        let advice = if options.external == ExternalData::Never { "; allow external data" } else { "" };
+        return Err(Error::unsupported(format!("a model of {size} bytes in one file: {limit}{advice}")));
+    }
+    Ok(found)
 }
 
 /// Writes any file atomically, as [`save`] does.
@@ -62,11 +102,11 @@ pub fn write_atomically(path: &Path, contents: &[u8]) -> Result<()> {
 /// Writes a file atomically with whatever `fill` writes.
 pub(super) fn write_with(path: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let place = || format!("cannot write {}", path.display());
-    let file = write_temporary(path, fill).context(place)?;
+    let file = write_temporary(path, |w| fill(w)).context(place)?;
     persist(file, path).context(place)
 }
 
-fn write_temporary(target: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<NamedTempFile> {
+fn write_temporary(target: &Path, fill: impl FnOnce(&mut Sink) -> Result<()>) -> Result<NamedTempFile> {
     if target.is_dir() {
         return Err(Error::usage("it is a folder"));
     }
@@ -79,10 +119,9 @@ fn write_temporary(target: &Path, fill: impl FnOnce(&mut dyn Write) -> Result<()
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666)); // less the umask, as for any new file
     let mut file = builder.prefix(".sardonyx-").tempfile_in(parent(target))?;
-    let mut writer = BufWriter::with_capacity(1 << 20, file.as_file_mut());
-    fill(&mut writer)?;
-    writer.flush()?;
-    drop(writer);
+    let mut sink = Sink::new(file.as_file_mut());
+    fill(&mut sink)?;
+    sink.finish()?;
     file.as_file().sync_all()?;
     Ok(file)
 }
@@ -100,20 +139,5 @@ fn parent(path: &Path) -> &Path {
     match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
-    }
-}
-
-trait EncodeCheck {
-    fn encode_check(&self) -> Result<()>;
-}
-
-impl EncodeCheck for proto::ModelProto {
-    /// Protobuf messages end at 2 GiB.
-    fn encode_check(&self) -> Result<()> {
-        let size = self.encoded_len();
-        if size >= 1 << 31 {
-            return Err(Error::unsupported(format!("a model of {size} bytes in one file; protobuf ends at 2 GiB")));
-        }
-        Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! External data on the way out: a copy of the model whose tensors point into the new data file.
 
 use crate::error::{Context, Error, Result};
-use crate::ir::{AttributeValue, External, Graph, Model, NodeId, Tensor, TensorData, ValueId};
+use crate::ir::{AttributeValue, External, Graph, Model, Node, NodeId, Tensor, TensorData, ValueId};
 use bytes::Bytes;
 use std::collections::HashMap;
 use std::io::Write;
@@ -19,50 +19,53 @@ pub(super) struct Layout {
     end: usize,
 }
 
-/// A copy of the model with every external initializer, in bodies too, placed in a data file called `location`, and every
-/// other external tensor inline; `None` where no initializer is external, so that there is nothing to place.
+/// Which initializers go into the data file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Where {
+    /// Those that are external.
+    AsLoaded,
+    /// Those of at least this many bytes; strings and sparse ones cannot.
+    From(usize),
+    /// None.
+    Inline,
+}
+
+/// A copy of the model with its initializers, in bodies too, inline or placed in a data file called `location`, and every
+/// external tensor of an attribute inline. Element data are shared.
 ///
 /// # Errors
 /// External data that were not loaded.
-pub(super) fn relocated(model: &Model, location: &str) -> Result<Option<(Model, Layout)>> {
-    if !has_external(&model.graph) {
-        return Ok(None);
-    }
-    let mut copy = model.clone(); // element data are shared
+pub(super) fn relocated(model: &Model, location: &str, rule: Where) -> Result<(Model, Layout)> {
+    let mut copy = model.clone();
     let (pieces, placed) = (vec![], HashMap::new());
     let mut layout = Layout { location: location.to_string(), pieces, placed, end: 0 };
-    relocate(&mut copy.graph, &mut layout)?;
-    Ok(Some((copy, layout)))
+    relocate(&mut copy.graph, rule, &mut layout)?;
+    Ok((copy, layout))
 }
 
 fn is_external(t: &Tensor) -> bool {
     matches!(t.data, TensorData::External(_))
 }
 
-fn has_external(graph: &Graph) -> bool {
-    let in_node = |n: NodeId| {
-        let attributes = graph.node(n).attributes.iter();
-        attributes.map(|a| &a.value).any(|a| match a {
-            AttributeValue::Tensor(t) => is_external(t),
-            AttributeValue::Tensors(ts) => ts.iter().any(is_external),
-            AttributeValue::Graph(g) => has_external(g),
-            AttributeValue::Graphs(gs) => gs.iter().any(has_external),
-            _ => false,
-        })
-    };
-    graph.values().any(|v| graph.value(v).init.as_ref().is_some_and(is_external)) || graph.nodes().any(in_node)
-}
-
-fn relocate(graph: &mut Graph, layout: &mut Layout) -> Result<()> {
+fn relocate(graph: &mut Graph, rule: Where, layout: &mut Layout) -> Result<()> {
     let values: Vec<ValueId> = graph.values().collect();
     for v in values {
-        let name = graph.value(v).name.clone();
-        if let Some(t) = graph.value_mut(v).init.as_mut().filter(|t| is_external(t)) {
-            let bytes = loaded(t).context(|| format!("initializer \"{name}\""))?;
-            t.data = TensorData::External(Arc::new(layout.place(bytes)));
+        let value = graph.value(v);
+        let Some(t) = &value.init else { continue };
+        let outside = goes_outside(t, rule);
+        if !outside && !is_external(t) {
+            continue;
+        }
+        let bytes = elements(t).context(|| format!("initializer \"{}\"", value.name))?;
+        let data = match outside {
+            true => TensorData::External(Arc::new(layout.place(bytes))),
+            false => TensorData::Raw(bytes),
+        };
+        if let Some(t) = &mut graph.value_mut(v).init {
+            t.data = data;
         }
     }
-    let nodes: Vec<NodeId> = graph.nodes().collect();
+    let nodes: Vec<NodeId> = graph.nodes().filter(|&n| holds_tensors_or_bodies(graph.node(n))).collect();
     for n in nodes {
         let node = graph.node_mut(n);
         let label = node.label();
@@ -73,20 +76,41 @@ fn relocate(graph: &mut Graph, layout: &mut Layout) -> Result<()> {
                 _ => &mut [],
             };
             for t in tensors.iter_mut().filter(|t| is_external(t)) {
-                t.data = TensorData::Raw(loaded(t).context(|| &label)?);
+                t.data = TensorData::Raw(elements(t).context(|| &label)?);
             }
         }
         for body in node.bodies_mut() {
-            relocate(body, layout)?;
+            relocate(body, rule, layout)?;
         }
     }
     Ok(())
 }
 
-fn loaded(t: &Tensor) -> Result<Bytes> {
+/// Asked before a node is changed, as that copies what the node shares with the original.
+fn holds_tensors_or_bodies(node: &Node) -> bool {
+    let tensors = node.attributes.iter().any(|a| match &a.value {
+        AttributeValue::Tensor(t) => is_external(t),
+        AttributeValue::Tensors(ts) => ts.iter().any(is_external),
+        _ => false,
+    });
+    tensors || node.bodies().next().is_some()
+}
+
+fn goes_outside(t: &Tensor, rule: Where) -> bool {
+    let dense = !matches!(t.data, TensorData::Sparse(_) | TensorData::Strings(_));
+    match rule {
+        Where::AsLoaded => is_external(t),
+        Where::From(threshold) => dense && t.stored_bytes() >= threshold.max(1),
+        Where::Inline => false,
+    }
+}
+
+/// The elements as they are in a file, shared where they are stored so.
+fn elements(t: &Tensor) -> Result<Bytes> {
     match &t.data {
+        TensorData::Raw(b) => Ok(b.clone()),
         TensorData::External(e) => e.bytes.clone().ok_or_else(|| Error::invalid("external data are not loaded")),
-        _ => Err(Error::internal("not an external tensor")),
+        _ => Ok(t.bytes()?.into_owned().into()),
     }
 }
 

@@ -220,6 +220,11 @@ impl Graph {
         self.use_count(id) > 0
     }
 
+    /// Number of uses by nodes, counted up to `limit`.
+    pub fn count_uses(&self, id: ValueId, limit: usize) -> usize {
+        self.g.edges_directed(id.0, Direction::Outgoing).take(limit).count()
+    }
+
     /// The only use, where there is exactly one and the value is not a graph output.
     pub fn only_use(&self, id: ValueId) -> Option<Use> {
         if self.is_output(id) || self.use_count(id) != 1 {

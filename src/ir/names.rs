@@ -21,11 +21,6 @@ impl Names {
         *self.taken.entry(name.clone()).or_default() += 1;
     }
 
-    /// Whether a value has, or had, this name.
-    pub fn is_taken(&self, name: &str) -> bool {
-        self.taken.contains_key(name)
-    }
-
     /// How often the name was given to a value.
     pub fn takers(&self, name: &str) -> u32 {
         self.taken.get(name).copied().unwrap_or_default()

@@ -1,6 +1,7 @@
 //! Model-local functions become the nodes that they stand for.
 
 mod bind;
+mod size;
 mod splice;
 
 use crate::analysis::opset;
@@ -8,13 +9,14 @@ use crate::error::{Context, Error, Result};
 use crate::io::model_from_proto;
 use crate::ir::{Graph, Model, Node, NodeId, OpId, canonical_domain};
 use crate::proto;
+use size::Contents;
 use std::collections::{HashMap, HashSet};
 
 /// Functions that call each other, and bodies, inside each other at most.
 const MAX_DEPTH: usize = 128;
 
 /// Nodes and calls that inlining may make of one model: functions that call others twice grow as powers of two.
-const MAX_NODES: usize = 1_000_000;
+const MAX_NODES: usize = 250_000;
 
 /// The domain that calls in the default domain have while the operators around them are upgraded.
 const HIDDEN: &str = "sardonyx.call";
@@ -53,7 +55,6 @@ struct Inliner<'f> {
     protos: HashMap<OpId, &'f proto::FunctionProto>,
     templates: HashMap<OpId, Template>,
     calls: usize,
-    nodes: usize,
 }
 
 impl<'f> Inliner<'f> {
@@ -70,7 +71,7 @@ impl<'f> Inliner<'f> {
             }
             protos.insert(op, f);
         }
-        Ok(Self { protos, templates: HashMap::new(), calls: 0, nodes: 0 })
+        Ok(Self { protos, templates: HashMap::new(), calls: 0 })
     }
 
     fn inline(&mut self, model: &mut Model) -> Result<usize> {
@@ -87,7 +88,7 @@ impl<'f> Inliner<'f> {
             }
         }
         let mut graph = std::mem::take(&mut copy.graph);
-        self.expand(&mut graph, &copy, &mut vec![], 0)?;
+        self.expand(&mut graph, &copy, 0)?;
         graph.eliminate_dead()?;
         copy.graph = graph;
         *model = copy;
@@ -96,69 +97,68 @@ impl<'f> Inliner<'f> {
 
     /// Every function that the graph calls, directly or not, in the order found; their templates are made.
     fn reachable(&mut self, graph: &Graph) -> Result<Vec<OpId>> {
+        let mut counts = HashMap::new();
+        let mut main = Contents::default();
+        self.count(graph, &mut main);
         let mut found: Vec<OpId> = vec![];
         let mut seen = HashSet::new();
-        self.calls_in(graph, &mut seen, &mut found);
+        main.add_new_to(&mut found, &mut seen);
         let mut next = 0;
         while let Some(op) = found.get(next).cloned() {
             next += 1;
             let Some(proto) = self.protos.get(&op) else { continue };
             let template = Template::new(proto).context(|| format!("function {op}"))?;
-            self.calls_in(&template.model.graph, &mut seen, &mut found);
+            let mut contents = Contents::default();
+            self.count(&template.model.graph, &mut contents);
+            contents.add_new_to(&mut found, &mut seen);
+            counts.insert(op.clone(), contents);
             self.templates.insert(op, template);
         }
+        size::check(&main, &counts, MAX_NODES)?;
         Ok(found)
     }
 
-    fn calls_in(&self, graph: &Graph, seen: &mut HashSet<OpId>, found: &mut Vec<OpId>) {
+    fn count(&self, graph: &Graph, contents: &mut Contents) {
         for id in graph.nodes() {
             let node = graph.node(id);
-            if self.protos.contains_key(&node.op) && seen.insert(node.op.clone()) {
-                found.push(node.op.clone());
+            contents.nodes += 1;
+            if self.protos.contains_key(&node.op) {
+                contents.calls.push(node.op.clone());
             }
-            node.bodies().for_each(|b| self.calls_in(b, seen, found));
+            node.bodies().for_each(|b| self.count(b, contents));
         }
     }
 
-    /// Inlines all calls in `graph`. `chain` holds the functions that it is part of, `model` the operator sets.
-    fn expand(&mut self, graph: &mut Graph, model: &Model, chain: &mut Vec<OpId>, depth: usize) -> Result<()> {
+    /// Inlines all calls in `graph`. `model` has the operator sets.
+    fn expand(&mut self, graph: &mut Graph, model: &Model, depth: usize) -> Result<()> {
         if depth > MAX_DEPTH {
             return Err(Error::unsupported(format!("functions and bodies nested deeper than {MAX_DEPTH} levels")));
         }
         for id in graph.order()? {
-            self.spend()?;
             let node = graph.node(id);
             if self.templates.contains_key(&node.op) {
                 let label = node.label();
-                self.expand_call(graph, id, model, chain, depth).context(|| label)?;
+                self.expand_call(graph, id, model, depth).context(|| label)?;
             } else if node.bodies().next().is_some() {
                 let label = node.label();
+                let mut names = graph.take_names();
                 for body in graph.node_mut(id).bodies_mut() {
-                    self.expand(body, model, chain, depth + 1).context(|| &label)?;
+                    body.lend_names(std::mem::take(&mut names));
+                    self.expand(body, model, depth + 1).context(|| &label)?;
+                    names = body.take_names();
                 }
+                graph.lend_names(names);
                 graph.refresh_captures(id)?;
             }
         }
         Ok(())
     }
 
-    fn expand_call(
-        &mut self,
-        graph: &mut Graph,
-        id: NodeId,
-        model: &Model,
-        chain: &mut Vec<OpId>,
-        depth: usize,
-    ) -> Result<()> {
+    fn expand_call(&mut self, graph: &mut Graph, id: NodeId, model: &Model, depth: usize) -> Result<()> {
         let op = graph.node(id).op.clone();
-        if chain.contains(&op) {
-            return Err(Error::invalid(format!("function {op} calls itself")));
-        }
         self.calls += 1;
         let mut inside = self.instance(graph.node(id), model)?;
-        chain.push(op.clone());
-        self.expand(&mut inside, model, chain, depth + 1)?;
-        chain.pop();
+        self.expand(&mut inside, model, depth + 1)?;
         splice::splice(graph, id, inside, &format!("{}_{}", op.op_type, self.calls))
     }
 
@@ -207,14 +207,6 @@ impl<'f> Inliner<'f> {
             }
             node.bodies_mut().for_each(|b| self.hide(b));
         }
-    }
-
-    fn spend(&mut self) -> Result<()> {
-        self.nodes += 1;
-        if self.nodes > MAX_NODES {
-            return Err(Error::unsupported(format!("functions that grow to more than {MAX_NODES} nodes")));
-        }
-        Ok(())
     }
 }
 

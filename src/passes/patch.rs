@@ -81,6 +81,19 @@ impl Patch {
         self.steps.push(Step::Replace { old, new: new.into() });
     }
 
+    /// Puts `node`, with as many outputs of the same types, in the place of `old`.
+    pub fn replace_node(&mut self, graph: &Graph, old: NodeId, mut node: Node, inputs: &[Option<Ref>]) {
+        node.rank = graph.node(old).rank;
+        let outputs = graph.node_outputs(old);
+        let describe = |v: ValueId| (graph.name(v).to_string(), graph.ty(v).cloned());
+        let new = self.node_with(node, inputs, outputs.iter().map(|v| v.map(describe)).collect());
+        for (old, new) in outputs.into_iter().zip(new) {
+            if let (Some(old), Some(new)) = (old, new) {
+                self.replace(old, new);
+            }
+        }
+    }
+
     /// Points one input of a node at another value.
     pub fn set_input(&mut self, node: NodeId, slot: usize, value: Option<Ref>) {
         self.steps.push(Step::SetInput { node, slot, value });

@@ -3,7 +3,7 @@
 use super::schema::SimplifyStep;
 use crate::analysis::shapes;
 use crate::error::{Error, Result};
-use crate::ir::{Dim, Graph, Model, TensorType, Type, ValueId};
+use crate::ir::{Dim, Graph, Model, TensorType, Type, Value, ValueId};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Applies the interface part of the step.
@@ -40,17 +40,33 @@ fn set_dims(model: &mut Model, sizes: &BTreeMap<String, i64>) -> Result<()> {
 
 fn set_dims_in(graph: &mut Graph, sizes: &BTreeMap<String, i64>) {
     for v in graph.values().collect::<Vec<_>>() {
-        let Some(Type::Tensor(t)) = &mut graph.value_mut(v).ty else { continue };
+        let value = graph.value_mut(v);
+        let Some(Type::Tensor(t)) = &mut value.ty else { continue };
+        let mut changed = false;
         for d in t.shape.iter_mut().flatten() {
             if let Dim::Sym(s) = d
                 && let Some(n) = sizes.get(&**s)
             {
                 *d = Dim::Known(*n);
+                changed = true;
             }
+        }
+        if changed {
+            redeclare(value);
         }
     }
     for id in graph.nodes().collect::<Vec<_>>() {
         graph.node_mut(id).bodies_mut().for_each(|body| set_dims_in(body, sizes));
+    }
+}
+
+/// Makes the file's own declarations of the value those of its type.
+fn redeclare(value: &mut Value) {
+    let ty = value.ty.as_ref().map(Type::to_proto);
+    let Some(shell) = &mut value.shell else { return };
+    let listed = shell.listed.as_mut().map(|(_, info)| info);
+    for info in shell.input.iter_mut().chain(&mut shell.output).chain(listed) {
+        info.r#type = ty.clone();
     }
 }
 

@@ -3,6 +3,7 @@
 use super::lower;
 use super::program::{Limits, Program, Scope, Val, fed_type};
 use super::tensor::{from_tract, to_tract, tract_error};
+use crate::analysis::shapes::infer_types;
 use crate::error::{Error, Result};
 use crate::io::Feed;
 use crate::ir::{DType, Model, Tensor, ValueId};
@@ -59,6 +60,11 @@ impl Runner {
         if !refused.is_empty() {
             return Err(Error::unsupported(refused.join("; ")));
         }
+        let half = lower::has_half(&copy.graph);
+        if half {
+            // What it finds helps; what it cannot infer is no error here.
+            let _ = infer_types(&mut copy);
+        }
         let mut wanted: Vec<ValueId> = copy.graph.outputs().to_vec();
         for name in &options.observe {
             let found = copy.graph.find(name);
@@ -76,11 +82,14 @@ impl Runner {
         }
         copy.graph.set_outputs(outputs);
         copy.graph.eliminate_dead()?;
+        let input = |v| Input { name: copy.graph.name(v).to_string(), dtype: fed_type(copy.graph.ty(v)) };
+        let inputs = copy.graph.required_inputs().map(input).collect();
+        if half {
+            lower::to_single(&mut copy.graph)?;
+        }
         let graph = &copy.graph;
         let has_default = |v: &ValueId| graph.value(*v).init.is_some();
         let defaults = graph.inputs().iter().copied().filter(has_default).map(|v| graph.name(v).to_string()).collect();
-        let input = |v| Input { name: graph.name(v).to_string(), dtype: fed_type(graph.ty(v)) };
-        let inputs = graph.required_inputs().map(input).collect();
         let limits = Limits { iterations: options.max_iterations, loop_bytes: options.max_loop_bytes };
         let scope = Arc::new(Scope::new(&copy, limits));
         let program = Program::new(graph, &scope)?;

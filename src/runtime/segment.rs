@@ -90,10 +90,12 @@ impl Segment {
                 Mode::Baked => self.run_planned(values, true).map(Some),
                 Mode::Single => self.run_single(values),
             };
+            // A shape that the plan left open shows in what comes out.
+            let tried = tried.and_then(|o| o.map(|o| o.into_iter().map(plain).collect()).transpose());
             match tried {
                 Ok(Some(outputs)) => {
                     self.mode.fetch_max(k as u8, Ordering::Relaxed);
-                    return outputs.into_iter().map(plain).collect();
+                    return Ok(outputs);
                 }
                 Ok(None) => {}
                 Err(e) => failed = Some(e),

@@ -55,42 +55,33 @@ fn separate_outputs(inside: &mut Graph) -> Result<()> {
     Ok(())
 }
 
-fn rename_apart(graph: &Graph, inside: &mut Graph, prefix: &str) -> Result<()> {
-    for id in inside.nodes().collect::<Vec<_>>() {
-        let bodies = inside.node_mut(id).bodies_mut();
-        for body in bodies {
-            rename_body(graph, body, prefix)?;
-        }
-    }
+/// Gives all values of the function names that are free in `graph`.
+fn rename_apart(graph: &mut Graph, inside: &mut Graph, prefix: &str) -> Result<()> {
+    inside.lend_names(graph.take_names());
+    let mut names = inside.take_names();
+    let mut fresh = |name: &str| names.fresh(&format!("{prefix}/{name}"));
+    rename_bodies(inside, &mut fresh)?;
     for v in inside.values().collect::<Vec<_>>() {
-        let name = free_name(graph, inside, &format!("{prefix}/{}", inside.name(v)));
+        let name = fresh(inside.name(v));
         inside.rename(v, &name)?;
     }
+    graph.lend_names(names);
     Ok(())
 }
 
-fn rename_body(graph: &Graph, body: &mut Graph, prefix: &str) -> Result<()> {
-    for v in body.values().collect::<Vec<_>>() {
-        if !body.is_outer(v) {
-            let name = free_name(graph, body, &format!("{prefix}/{}", body.name(v)));
-            body.rename(v, &name)?;
-        }
-    }
-    for id in body.nodes().collect::<Vec<_>>() {
-        for inner in body.node_mut(id).bodies_mut() {
-            rename_body(graph, inner, prefix)?;
+fn rename_bodies(graph: &mut Graph, fresh: &mut dyn FnMut(&str) -> Arc<str>) -> Result<()> {
+    for id in graph.nodes().collect::<Vec<_>>() {
+        for body in graph.node_mut(id).bodies_mut() {
+            for v in body.values().collect::<Vec<_>>() {
+                if !body.is_outer(v) {
+                    let name = fresh(body.name(v));
+                    body.rename(v, &name)?;
+                }
+            }
+            rename_bodies(body, fresh)?;
         }
     }
     Ok(())
-}
-
-/// `hint`, or that with a number: a name that is free in both graphs.
-fn free_name(graph: &Graph, other: &mut Graph, hint: &str) -> Arc<str> {
-    let mut name = other.fresh_name(hint);
-    while graph.has_name(&name) {
-        name = other.fresh_name(hint);
-    }
-    name
 }
 
 /// Makes the function's inputs values of the caller, by name.

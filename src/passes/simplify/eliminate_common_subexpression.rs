@@ -1,6 +1,7 @@
 //! Nodes that compute the same become one.
 
 use crate::error::Result;
+use crate::io::same_bytes;
 use crate::ir::{Attribute, AttributeValue, Graph, Node, NodeId, Tensor, ValueId};
 use crate::ops;
 use crate::passes::{Effect, GraphRewrite, Patch, RuleContext};
@@ -143,5 +144,5 @@ fn same_value(a: &AttributeValue, b: &AttributeValue) -> bool {
 /// Whether two tensors are equal bit for bit. Strings and data that cannot be read are equal to nothing.
 pub(super) fn same_data(x: &Tensor, y: &Tensor) -> bool {
     let same_type = x.dtype == y.dtype && x.dims == y.dims;
-    same_type && matches!((x.bytes(), y.bytes()), (Ok(x), Ok(y)) if x == y)
+    same_type && matches!((x.bytes(), y.bytes()), (Ok(x), Ok(y)) if same_bytes(&x, &y))
 }

@@ -9,6 +9,7 @@ mod fold_constant_of_shape;
 mod fold_constants;
 mod fold_shapes;
 mod fuse;
+mod fuse_shape_gather;
 mod inline_if;
 mod lift_constants;
 mod lift_initializer_inputs;
@@ -21,6 +22,7 @@ pub use fold_constant_of_shape::FoldConstantOfShape;
 pub use fold_constants::FoldConstants;
 pub use fold_shapes::FoldShapes;
 pub use fuse::*;
+pub use fuse_shape_gather::FuseShapeGather;
 pub use inline_if::InlineIf;
 pub use lift_constants::LiftConstants;
 pub use lift_initializer_inputs::LiftInitializerInputs;
@@ -43,8 +45,13 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
     ];
     rules.extend(eliminate::eliminate_rules());
     rules.push(Box::new(FoldBatchNorm));
+    rules.push(Box::new(FuseShapeGather));
     rules.extend(fuse_rules());
-    let graph_rules: Vec<Box<dyn GraphRewrite>> =
-        vec![Box::new(EliminateCommonSubexpression), Box::new(EliminateDuplicateInitializer)];
+    let mut graph_rules: Vec<Box<dyn GraphRewrite>> = vec![
+        Box::new(eliminate::EliminateEqualShape),
+        Box::new(EliminateCommonSubexpression),
+        Box::new(EliminateDuplicateInitializer),
+    ];
+    graph_rules.extend(fuse_graph_rules());
     RewritePass::new("simplify", rules).with_graph_rules(graph_rules).with_evaluator(evaluator)
 }

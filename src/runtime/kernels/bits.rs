@@ -2,11 +2,10 @@
 
 use super::super::custom::{Fact, Kernel};
 use super::super::tensor::datum_type;
-use super::common::{int, text};
+use super::common::{int, text, zip};
 use super::layout::required;
 use crate::ir::DType;
 use tract_onnx::pb::NodeProto;
-use tract_onnx::tract_hir::internal::tract_ndarray::Zip;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
 
@@ -47,11 +46,7 @@ macro_rules! bits {
 bits!(u8, u16, u32, u64, i8, i16, i32, i64);
 
 fn shift<T: Bits>(x: &Tensor, by: &Tensor, left: bool) -> TractResult<Tensor> {
-    let shape: TVec<usize> = multi_broadcast(&[x.shape(), by.shape()])?;
-    let (x, by) = (x.to_plain_array_view::<T>()?, by.to_plain_array_view::<T>()?);
-    let spread = "shapes that do not broadcast";
-    let (x, by) = (x.broadcast(&*shape).context(spread)?, by.broadcast(&*shape).context(spread)?);
-    Ok(Zip::from(x).and(by).map_collect(|x, &by| x.shifted(by, left)).into())
+    zip::<T, T>(x, by, |x, by| Ok(x.shifted(by, left)))
 }
 
 impl Kernel for Shift {

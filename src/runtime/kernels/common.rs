@@ -4,6 +4,7 @@ use super::super::custom::Fact;
 use super::layout::required;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
+use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
 
 /// Elements that a shape taken from attributes or from fed values may ask for.
 const MOST_ELEMENTS: usize = 1 << 30;
@@ -156,4 +157,18 @@ pub(super) fn pick(
         Ok(())
     })?;
     Ok(y)
+}
+
+/// `f` of each pair of elements, of shapes that broadcast.
+pub(super) fn zip<A: Datum + Copy, B: Datum + Copy>(
+    x: &Tensor,
+    y: &Tensor,
+    f: impl Fn(A, A) -> TractResult<B>,
+) -> TractResult<Tensor> {
+    let shape: TVec<usize> = multi_broadcast(&[x.shape(), y.shape()])?;
+    let (x, y) = (x.to_plain_array_view::<A>()?, y.to_plain_array_view::<A>()?);
+    let spread = "shapes that do not broadcast";
+    let (x, y) = (x.broadcast(&*shape).context(spread)?, y.broadcast(&*shape).context(spread)?);
+    let z: Vec<B> = x.iter().zip(y.iter()).map(|(&a, &b)| f(a, b)).collect::<TractResult<_>>()?;
+    Tensor::from_shape(&shape, &z)
 }

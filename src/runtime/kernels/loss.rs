@@ -3,6 +3,7 @@
 use super::super::custom::{Fact, Kernel};
 use super::common::{f64s, i64s, narrowed, text};
 use super::layout::{optional, required};
+use super::log_softmax::log_softmax;
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 
@@ -72,18 +73,6 @@ struct Losses {
 fn layout(shape: &[usize]) -> TractResult<[usize; 3]> {
     ensure!(shape.len() >= 2, "scores of rank {}", shape.len());
     Ok([shape[0], shape[1], shape[2..].iter().product()])
-}
-
-/// The logarithm of the softmax over the classes, in place.
-fn log_softmax(x: &mut [f64], [samples, classes, inner]: [usize; 3]) {
-    for n in 0..samples {
-        for i in 0..inner {
-            let at = |c: usize| (n * classes + c) * inner + i;
-            let max = (0..classes).map(|c| x[at(c)]).fold(f64::NEG_INFINITY, f64::max);
-            let sum: f64 = (0..classes).map(|c| (x[at(c)] - max).exp()).sum();
-            (0..classes).for_each(|c| x[at(c)] -= max + sum.ln());
-        }
-    }
 }
 
 impl Kernel for Loss {

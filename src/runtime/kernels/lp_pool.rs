@@ -40,12 +40,15 @@ impl LpPool {
             ensure!(values.len() == len && values.iter().all(|&v| (least..1 << 30).contains(&v)), "{name} {values:?}");
             Ok(values.into_iter().map(|v| v as usize).collect())
         };
+        let dilations_are_one = ints(node, "dilations")?.is_none_or(|d| d.iter().all(|&d| d == 1));
         let auto = match &*text(node, "auto_pad", "NOTSET")? {
             "NOTSET" | "VALID" => None,
             "SAME_UPPER" => Some(Auto::Upper),
             "SAME_LOWER" => Some(Auto::Lower),
             other => bail!("auto_pad \"{other}\""),
         };
+        // ONNX Runtime, and the specification, do not agree with themselves here.
+        ensure!(auto.is_none() || dilations_are_one, "auto_pad with dilations");
         let p: i64 = node.get_attr_opt("p")?.unwrap_or(2);
         ensure!(p > 0, "p = {p}");
         Ok(Self {

@@ -12,22 +12,35 @@ mod center_crop_pad;
 mod col2im;
 mod common;
 mod compress;
+mod conv_transpose;
 mod cum_prod;
 mod deform_conv;
 mod depth_space;
 mod dequantize;
 mod det;
+mod einsum;
+mod extreme;
 mod layout;
 mod linear_attention;
+mod log_softmax;
 mod loss;
 mod lp_pool;
 mod max_unpool;
+mod modulo;
+mod nan;
 mod one_hot;
 mod pad;
 mod quantize;
+mod recurrent;
+mod recurrent_cell;
 mod reduce;
+mod reduce_log;
 mod requantize;
+mod resize;
+mod resize_axis;
 mod reverse_sequence;
+mod slice;
+mod suppression;
 mod tensor_scatter;
 mod tf_idf;
 mod unique;
@@ -50,13 +63,11 @@ pub(super) const DEQUANTIZE: &str = "Sardonyx.DequantizeLinear";
 pub(super) const DYNAMIC_QUANTIZE: &str = "Sardonyx.DynamicQuantizeLinear";
 /// See [`barrier::Barrier`].
 pub(super) const BARRIER: &str = "Sardonyx.Barrier";
-/// `ReduceMax` over known axes.
-pub(super) const REDUCE_MAX: &str = "Sardonyx.ReduceMax";
-/// `ReduceMin` over known axes.
-pub(super) const REDUCE_MIN: &str = "Sardonyx.ReduceMin";
 /// From an integer accumulator to the quantized result: see [`Requantize`].
 pub(super) const REQUANTIZE: &str = "Sardonyx.Requantize";
 
+/// `Relu` that keeps NaN.
+pub(super) const RELU: &str = "Sardonyx.Relu";
 /// f16 as f32, and every other type as it is.
 pub(super) const WIDEN: &str = "Sardonyx.Widen";
 
@@ -80,28 +91,54 @@ const OURS: &[Row] = &[
         let kept = ctx.template.symbols.new_with_prefix("kept");
         Ok(custom(n, compress::Compress::parse(n, kept)?))
     }),
+    Row("ConvTranspose", "Sardonyx.ConvTranspose", |_, n| Ok(custom(n, conv_transpose::ConvTranspose::parse(n)?))),
     Row("CumProd", "Sardonyx.CumProd", |_, n| Ok(custom(n, cum_prod::CumProd::parse(n)?))),
     Row("DeformConv", "Sardonyx.DeformConv", |_, n| Ok(custom(n, deform_conv::DeformConv::parse(n)?))),
     Row("Det", "Sardonyx.Det", |_, n| Ok(custom(n, det::Det))),
+    Row("Einsum", "Sardonyx.Einsum", |_, n| Ok(custom(n, einsum::Einsum::parse(n)?))),
+    Row("GRU", "Sardonyx.GRU", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "GRU")?))),
+    Row("LSTM", "Sardonyx.LSTM", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "LSTM")?))),
+    Row("HardSigmoid", "Sardonyx.HardSigmoid", |_, n| Ok((nan::Activation::hard_sigmoid(n)?.op(), vec![]))),
     Row("LinearAttention", "Sardonyx.LinearAttention", |_, n| {
         Ok(custom(n, linear_attention::LinearAttention::parse(n)?))
     }),
+    Row("LogSoftmax", "Sardonyx.LogSoftmax", |ctx, n| {
+        Ok(custom(n, log_softmax::LogSoftmax::parse(n, ctx.onnx_operator_set_version)?))
+    }),
     Row("LpPool", "Sardonyx.LpPool", |_, n| Ok(custom(n, lp_pool::LpPool::parse(n)?))),
+    Row("Max", "Sardonyx.Max", |_, n| Ok(custom(n, extreme::Extremum { max: true }))),
     Row("MaxUnpool", "Sardonyx.MaxUnpool", |_, n| Ok(custom(n, max_unpool::MaxUnpool::parse(n)?))),
+    Row("Min", "Sardonyx.Min", |_, n| Ok(custom(n, extreme::Extremum { max: false }))),
+    Row("Mod", "Sardonyx.Mod", |_, n| Ok(custom(n, modulo::Mod::parse(n)?))),
     Row("NegativeLogLikelihoodLoss", "Sardonyx.Loss", |_, n| Ok(custom(n, loss::Loss::parse(n, false)?))),
+    Row("NonMaxSuppression", "Sardonyx.NonMaxSuppression", |ctx, n| {
+        let selected = ctx.template.symbols.new_with_prefix("selected");
+        Ok(custom(n, suppression::NonMaxSuppression::parse(n, selected)?))
+    }),
     Row("OneHot", "Sardonyx.OneHot", |_, n| Ok(custom(n, one_hot::OneHot::parse(n)?))),
     Row("Pad", "Sardonyx.Pad", |_, n| Ok(custom(n, pad::Pad::parse(n)?))),
+    Row("RNN", "Sardonyx.RNN", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "RNN")?))),
+    Row("ReduceLogSum", "Sardonyx.ReduceLogSum", |_, n| Ok(custom(n, reduce_log::ReduceLog::parse(n, false)?))),
+    Row("ReduceLogSumExp", "Sardonyx.ReduceLogSumExp", |_, n| Ok(custom(n, reduce_log::ReduceLog::parse(n, true)?))),
+    Row("ReduceMax", "Sardonyx.ReduceMax", |_, n| Ok(custom(n, reduce::Extreme::parse(n, true)?))),
+    Row("ReduceMin", "Sardonyx.ReduceMin", |_, n| Ok(custom(n, reduce::Extreme::parse(n, false)?))),
+    Row("Relu", RELU, |_, _| Ok((nan::Activation::Relu.op(), vec![]))),
+    Row("Resize", "Sardonyx.Resize", |ctx, n| Ok(custom(n, resize::Resize::parse(n, ctx.onnx_operator_set_version)?))),
     Row("ReverseSequence", "Sardonyx.ReverseSequence", |_, n| {
         Ok(custom(n, reverse_sequence::ReverseSequence::parse(n)?))
     }),
+    Row("Sigmoid", "Sardonyx.Sigmoid", |_, _| Ok((nan::Activation::Sigmoid.op(), vec![]))),
+    Row("Slice", "Sardonyx.Slice", |_, n| Ok(custom(n, slice::Slice::parse(n)?))),
     Row("SoftmaxCrossEntropyLoss", "Sardonyx.SoftmaxLoss", |_, n| Ok(custom(n, loss::Loss::parse(n, true)?))),
     Row("SpaceToDepth", "Sardonyx.SpaceToDepth", |_, n| Ok(custom(n, depth_space::SpaceToDepth::parse(n)?))),
+    Row("Tanh", "Sardonyx.Tanh", |_, _| Ok((nan::Activation::Tanh.op(), vec![]))),
     Row("TensorScatter", "Sardonyx.TensorScatter", |_, n| Ok(custom(n, tensor_scatter::TensorScatter::parse(n)?))),
     Row("TfIdfVectorizer", "Sardonyx.TfIdf", |_, n| Ok(custom(n, tf_idf::TfIdf::parse(n)?))),
     Row("Unique", "Sardonyx.Unique", |ctx, n| {
         let found = ctx.template.symbols.new_with_prefix("found");
         Ok(custom(n, unique::Unique::parse(n, found)?))
     }),
+    Row("Upsample", "Sardonyx.Upsample", |_, n| Ok(custom(n, resize::Resize::parse_upsample(n)?))),
 ];
 
 /// Our private name for an operator of the default domain, if a kernel of ours computes it.
@@ -119,7 +156,5 @@ pub(super) fn register(register: &mut OnnxOpRegister) {
     register.insert(DEQUANTIZE, |_, node| Ok(custom(node, Dequantize::parse(node)?)));
     register.insert(DYNAMIC_QUANTIZE, |_, node| Ok(custom(node, quantize::DynamicQuantize)));
     register.insert(BARRIER, |_, node| Ok(custom(node, barrier::Barrier)));
-    register.insert(REDUCE_MAX, |_, node| Ok(custom(node, reduce::Extreme::parse(node, true)?)));
-    register.insert(REDUCE_MIN, |_, node| Ok(custom(node, reduce::Extreme::parse(node, false)?)));
     register.insert(REQUANTIZE, |_, node| Ok(custom(node, Requantize::parse(node)?)));
 }

@@ -1,72 +1,87 @@
 //! ReduceMax and ReduceMin.
 
 use super::super::custom::{Fact, Kernel};
-use super::layout::required;
+use super::common::{axis_of, constant, flag, i64s, int, ints};
+use super::layout::{optional, required};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_ndarray::Axis;
 
-/// `ReduceMax` or `ReduceMin` over known axes (specification: all versions). tract's own start from the largest finite number,
-/// which is wrong for a slice that is infinite throughout, such as a row of an attention mask.
+/// Which axes a reduction takes away.
 #[derive(Debug)]
-pub(super) struct Extreme {
-    axes: Vec<i64>,
-    keep: bool,
-    noop: bool,
-    max: bool,
+pub(super) struct Axes {
+    /// As attributes; where there is a second input, that says.
+    pub(super) axes: Vec<i64>,
+    pub(super) keep: bool,
+    pub(super) noop: bool,
 }
 
-impl Extreme {
-    pub(super) fn parse(node: &NodeProto, max: bool) -> TractResult<Self> {
-        let axes: Option<Vec<i64>> = node.get_attr_opt_vec("axes")?;
-        let keep = node.get_attr_opt::<i64>("keepdims")?.unwrap_or(1) != 0;
-        let noop = node.get_attr_opt::<i64>("noop_with_empty_axes")?.unwrap_or(0) != 0;
-        Ok(Self { axes: axes.unwrap_or_default(), keep, noop, max })
+impl Axes {
+    pub(super) fn parse(node: &NodeProto) -> TractResult<Self> {
+        let axes = ints(node, "axes")?.unwrap_or_default();
+        let keep = int(node, "keepdims", 1)? != 0;
+        Ok(Self { axes, keep, noop: flag(node, "noop_with_empty_axes")? })
     }
 
     /// Reduced axes, descending.
-    fn axes(&self, rank: usize) -> TractResult<Vec<usize>> {
-        if self.axes.is_empty() {
+    pub(super) fn reduced(&self, rank: usize, given: Option<&Tensor>) -> TractResult<Vec<usize>> {
+        let axes = given.map(i64s).transpose()?.unwrap_or_else(|| self.axes.clone());
+        if axes.is_empty() {
             return Ok(if self.noop { vec![] } else { (0..rank).rev().collect() });
         }
-        let positive = |&a: &i64| {
-            let a = if a < 0 { a + rank as i64 } else { a };
-            ensure!((0..rank as i64).contains(&a), "axis {a} of a tensor of rank {rank}");
-            Ok(a as usize)
-        };
-        let mut axes: Vec<usize> = self.axes.iter().map(positive).collect::<TractResult<_>>()?;
+        let mut axes: Vec<usize> = axes.into_iter().map(|a| axis_of(a, rank)).collect::<TractResult<_>>()?;
         axes.sort_unstable_by(|a, b| b.cmp(a));
         axes.dedup();
         Ok(axes)
     }
-}
 
-impl Kernel for Extreme {
-    fn name(&self) -> &'static str {
-        if self.max { super::REDUCE_MAX } else { super::REDUCE_MIN }
-    }
-
-    fn facts(&self, inputs: &[Option<Fact>]) -> TractResult<TVec<Fact>> {
+    /// The type of what is left.
+    pub(super) fn fact(&self, inputs: &[Option<Fact>]) -> TractResult<Fact> {
         let mut x = required(inputs, 0)?;
-        for a in self.axes(x.shape.len())? {
+        let given = optional(inputs, 1).map(|_| constant(inputs, 1, "the axes")).transpose()?;
+        for a in self.reduced(x.shape.len(), given.as_deref())? {
             if self.keep {
                 x.shape[a] = 1.to_dim();
             } else {
                 x.shape.remove(a);
             }
         }
-        Ok(tvec![x])
+        Ok(x)
+    }
+}
+
+/// `ReduceMax` or `ReduceMin` (specification: all versions). tract's own start from the largest finite number, which is wrong for a
+/// slice that is infinite throughout, such as a row of an attention mask.
+#[derive(Debug)]
+pub(super) struct Extreme {
+    axes: Axes,
+    max: bool,
+}
+
+impl Extreme {
+    pub(super) fn parse(node: &NodeProto, max: bool) -> TractResult<Self> {
+        Ok(Self { axes: Axes::parse(node)?, max })
+    }
+}
+
+impl Kernel for Extreme {
+    fn name(&self) -> &'static str {
+        if self.max { "ReduceMax" } else { "ReduceMin" }
+    }
+
+    fn facts(&self, inputs: &[Option<Fact>]) -> TractResult<TVec<Fact>> {
+        Ok(tvec![self.axes.fact(inputs)?])
     }
 
     fn eval(&self, inputs: &[Option<&Tensor>]) -> TractResult<TVec<Tensor>> {
         let x = required(inputs, 0)?;
-        let axes = self.axes(x.rank())?;
+        let axes = self.axes.reduced(x.rank(), optional(inputs, 1))?;
         macro_rules! typed {
             ($t:ty, $low:expr, $high:expr) => {
                 if self.max {
-                    reduce::<$t>(x, &axes, self.keep, $low, |x, best| x > best)
+                    reduce::<$t>(x, &axes, self.axes.keep, $low, |x, best| x > best)
                 } else {
-                    reduce::<$t>(x, &axes, self.keep, $high, |x, best| x < best)
+                    reduce::<$t>(x, &axes, self.axes.keep, $high, |x, best| x < best)
                 }
             };
         }

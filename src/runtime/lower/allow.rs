@@ -21,7 +21,6 @@ const RIGHT: &[&str] = &[
     "Asinh",
     "Atan",
     "Atanh",
-    "AveragePool",
     "BitwiseAnd",
     "BitwiseNot",
     "BitwiseOr",
@@ -37,7 +36,6 @@ const RIGHT: &[&str] = &[
     "ConstantOfShape",
     "Conv",
     "ConvInteger",
-    "ConvTranspose",
     "Cos",
     "Cosh",
     "CumSum",
@@ -47,7 +45,6 @@ const RIGHT: &[&str] = &[
     "Div",
     "Dropout",
     "DynamicQuantizeLinear",
-    "Einsum",
     "Elu",
     "Equal",
     "Erf",
@@ -65,11 +62,9 @@ const RIGHT: &[&str] = &[
     "GlobalMaxPool",
     "Greater",
     "GreaterOrEqual",
-    "GridSample",
     "GroupNormalization",
     "HammingWindow",
     "HannWindow",
-    "HardSigmoid",
     "HardSwish",
     "Hardmax",
     "Identity",
@@ -82,21 +77,15 @@ const RIGHT: &[&str] = &[
     "Less",
     "LessOrEqual",
     "Log",
-    "LogSoftmax",
     "LpNormalization",
     "MatMul",
     "MatMulInteger",
-    "Max",
-    "MaxPool",
     "Mean",
     "MeanVarianceNormalization",
     "MelWeightMatrix",
-    "Min",
     "Mish",
-    "Mod",
     "Mul",
     "Neg",
-    "NonMaxSuppression",
     "NonZero",
     "Not",
     "Or",
@@ -110,17 +99,11 @@ const RIGHT: &[&str] = &[
     "Reciprocal",
     "ReduceL1",
     "ReduceL2",
-    "ReduceLogSum",
-    "ReduceLogSumExp",
-    "ReduceMax",
     "ReduceMean",
-    "ReduceMin",
     "ReduceProd",
     "ReduceSum",
     "ReduceSumSquare",
-    "Relu",
     "Reshape",
-    "Resize",
     "RotaryEmbedding",
     "Round",
     "STFT",
@@ -130,12 +113,10 @@ const RIGHT: &[&str] = &[
     "Selu",
     "Shape",
     "Shrink",
-    "Sigmoid",
     "Sign",
     "Sin",
     "Sinh",
     "Size",
-    "Slice",
     "Softmax",
     "Softplus",
     "Softsign",
@@ -146,7 +127,6 @@ const RIGHT: &[&str] = &[
     "Sum",
     "Swish",
     "Tan",
-    "Tanh",
     "ThresholdedRelu",
     "Tile",
     "TopK",
@@ -157,11 +137,11 @@ const RIGHT: &[&str] = &[
     "Xor",
 ];
 
+/// Operators that mean the same in every version.
+const SAME_BEFORE_7: &[&str] = &["Not", "Identity", "Transpose", "Sqrt", "Exp", "Log", "Floor", "Ceil", "Abs", "Neg"];
+
 /// Operators of `com.microsoft` beside the elementwise ones of [`super::composite`].
 const RIGHT_MICROSOFT: &[&str] = &["QuantizeLinear", "DequantizeLinear", "QGemm"];
-
-/// Attributes of the recurrent operators that tract reads, or that change nothing.
-const RECURRENT: &[&str] = &["direction", "hidden_size", "layout", "linear_before_reset"];
 
 /// Every node that cannot run, one line each, as `tract cannot run node "x" (Loop): not in tract`; empty where none is known.
 /// What depends on shapes or on fed values shows only when the model runs.
@@ -176,7 +156,11 @@ pub fn unsupported(model: &Model) -> Vec<String> {
 pub(in crate::runtime) fn findings(model: &Model) -> Vec<String> {
     let mut findings = vec![];
     let opset = model.default_opset();
-    if opset < 7 && model.graph.nodes().any(|id| model.graph.node(id).op.domain.is_empty()) {
+    let old = |id: NodeId| {
+        let op = &model.graph.node(id).op;
+        op.domain.is_empty() && !SAME_BEFORE_7.contains(&&*op.op_type)
+    };
+    if opset < 7 && model.graph.nodes().any(old) {
         findings.push(format!("tract cannot run operator set {opset}: before 7, broadcasting was another"));
     }
     for v in model.graph.required_inputs() {
@@ -216,8 +200,9 @@ fn reason(graph: &Graph, id: NodeId) -> Option<String> {
         _ => return missing(),
     }
     match op {
-        "LSTM" | "GRU" | "RNN" => recurrent(node),
-        "Resize" => stretched(graph, id),
+        "AveragePool" | "MaxPool" => pooled(node),
+        "GridSample" => sampled(node),
+        "Resize" => resized(node),
         "Cast" => {
             let to = node.int("to").and_then(|t| i32::try_from(t).ok()).and_then(DType::from_onnx);
             let to = to.filter(|t| datum_type(*t).is_none())?;
@@ -228,39 +213,28 @@ fn reason(graph: &Graph, id: NodeId) -> Option<String> {
     }
 }
 
-/// tract reads neither other activations, nor clipping, nor a coupled forget gate, and runs `reverse` forward.
-fn recurrent(node: &Node) -> Option<String> {
-    let default: &[&str] = match &*node.op.op_type {
-        "LSTM" => &["Sigmoid", "Tanh", "Tanh"],
-        "GRU" => &["Sigmoid", "Tanh"],
-        _ => &["Tanh"],
-    };
-    if node.string("direction").unwrap_or("forward") == "reverse" {
-        return Some("direction=reverse".into());
+/// Windows beyond the padding: ONNX Runtime and the specification count them differently.
+fn pooled(node: &Node) -> Option<String> {
+    let auto = node.string("auto_pad").unwrap_or("NOTSET");
+    if auto != "NOTSET" && node.int("ceil_mode").unwrap_or(0) != 0 {
+        return Some("ceil_mode with auto_pad".into());
     }
-    for a in &node.attributes {
-        let known = match (&*a.name, &a.value) {
-            ("activations", crate::ir::AttributeValue::Strings(s)) => {
-                s.iter().zip(default.iter().cycle()).all(|(s, d)| s == d.as_bytes())
-                    && s.len().is_multiple_of(default.len())
-            }
-            ("input_forget", crate::ir::AttributeValue::Int(0)) => true,
-            (name, _) => RECURRENT.contains(&name),
-        };
-        if !known {
-            return Some(format!("its attribute {}", a.name));
-        }
-    }
-    None
+    let at = |name: &str, k: usize| node.ints(name).and_then(|v| v.get(k).copied()).unwrap_or(1);
+    let kernel = node.ints("kernel_shape").unwrap_or(&[]);
+    let negative = (0..kernel.len()).any(|k| (kernel[k] - 1).saturating_mul(at("dilations", k)) + 1 < at("strides", k));
+    let single = kernel.iter().all(|&k| k == 1);
+    (auto.starts_with("SAME_") && negative && !single).then(|| "strides beyond the window with auto_pad".into())
 }
 
-/// `align_corners` by scales whose output sizes are not whole numbers: tract forgets to round them down.
-fn stretched(graph: &Graph, id: NodeId) -> Option<String> {
-    let node = graph.node(id);
-    if node.string("coordinate_transformation_mode") != Some("align_corners") {
-        return None;
-    }
-    let scales = graph.input(id, 2).and_then(|v| graph.constant(v)).filter(|t| !t.is_empty())?;
-    let whole = scales.to_f32().is_ok_and(|s| s.iter().all(|s| s.fract() == 0.0));
-    (!whole).then(|| "align_corners with fractional scales".into())
+/// tract clamps coordinates where the specification clamps indices.
+fn sampled(node: &Node) -> Option<String> {
+    let cubic = node.string("mode").is_some_and(|m| m.ends_with("cubic"));
+    (cubic && node.string("padding_mode") == Some("border")).then(|| "cubic with padding_mode=border".into())
+}
+
+/// Antialiasing is tract's, which is right about these coordinates only.
+fn resized(node: &Node) -> Option<String> {
+    let coordinates = node.string("coordinate_transformation_mode").unwrap_or("half_pixel");
+    let plain = matches!(coordinates, "half_pixel" | "asymmetric");
+    (!plain && node.int("antialias").unwrap_or(0) != 0).then(|| format!("antialias with {coordinates}"))
 }

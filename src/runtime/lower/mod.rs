@@ -5,13 +5,15 @@ mod composite;
 mod copy;
 mod emit;
 mod fold;
+mod half;
 mod integer;
+mod plain;
 mod repair;
 
 pub(super) use allow::findings;
 pub use allow::unsupported;
 pub(super) use copy::prepared;
-pub(super) use repair::has_half;
+pub(super) use half::{has_half, to_single};
 
 use super::kernels;
 use super::program::Scope;
@@ -29,7 +31,7 @@ use tract_onnx::prelude::{Framework, InferenceModel};
 /// Operators that tract cannot run faithfully, by name.
 pub(super) fn lower(mut graph: Graph, scope: &Scope) -> Result<InferenceModel> {
     prepare(&mut graph)?;
-    rewrite(&mut graph, scope.half)?;
+    rewrite(&mut graph)?;
     for v in graph.inputs().to_vec() {
         // tract wants every input declared; what is fed decides.
         graph.value_mut(v).ty.get_or_insert(Type::Tensor(TensorType { elem: DType::F32, shape: None }));
@@ -76,18 +78,18 @@ fn prepare(graph: &mut Graph) -> Result<()> {
 }
 
 /// Replaces what tract gets wrong or lacks.
-fn rewrite(graph: &mut Graph, half: bool) -> Result<()> {
+fn rewrite(graph: &mut Graph) -> Result<()> {
     fold::constants(graph)?;
     for id in graph.order()? {
         let label = graph.node(id).label();
-        rewrite_node(graph, id, half).context(|| label)?;
+        rewrite_node(graph, id).context(|| label)?;
     }
     // Afterwards, so that what the rewriting made constant is seen.
     graph.eliminate_dead()?;
     fold::dequantize(graph)
 }
 
-fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
+fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
     let op_type = node.op.op_type.clone();
     let (standard, microsoft) = (node.op.domain.is_empty(), &*node.op.domain == MICROSOFT);
@@ -107,21 +109,25 @@ fn rewrite_node(graph: &mut Graph, id: NodeId, half: bool) -> Result<()> {
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
         "QGemm" if microsoft => return integer::qgemm(graph, id),
-        "ReduceMax" => return repair::reduce(graph, id, kernels::REDUCE_MAX),
-        "ReduceMin" => return repair::reduce(graph, id, kernels::REDUCE_MIN),
         "ConstantOfShape" if node.tensor("value").is_none() => {
             // The default is f32; tract's is f64.
             graph.node_mut(id).set("value", Tensor::from_f32(&[1], &[0.0]).into());
             return Ok(());
         }
-        "LSTM" => return repair::lstm(graph, id),
-        "Pad" if repair::plain_pad(graph, id) => return Ok(()),
+        "Range" => return repair::range(graph, id),
+        "LSTM" if plain::recurrence(graph, id) => return repair::lstm(graph, id),
+        "GRU" | "RNN" if plain::recurrence(graph, id) => return Ok(()),
+        "ConvTranspose" if plain::conv_transpose(graph, id) => return Ok(()),
+        "Resize" if node.int("antialias").unwrap_or(0) != 0 => return Ok(()),
+        "Slice" if plain::slice(graph, id) => return Ok(()),
+        "Einsum" if plain::einsum(graph, id) => return Ok(()),
+        "AveragePool" | "MaxPool" => return repair::unpadded(graph, id),
+        "Pad" if plain::pad(graph, id) => return Ok(()),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),
         "SpaceToDepth" if node.string("mode").unwrap_or("DCR") == "DCR" => return Ok(()),
         "Softplus" => return repair::softplus(graph, id),
         "Celu" => return repair::celu(graph, id),
         "Swish" => return repair::swish(graph, id),
-        _ if half && repair::in_f32(&op_type) => return repair::through_f32(graph, id),
         _ if microsoft && composite::knows(&op_type) => return composite::rewrite(graph, id),
         _ if standard => match kernels::private(&op_type) {
             Some(name) => name,

@@ -1,61 +1,23 @@
 //! Operators that tract has but gets wrong, rewritten to what is right.
 
-use super::super::kernels::{BARRIER, WIDEN};
+use super::super::kernels::{BARRIER, RELU};
 use super::emit::Emit;
 use crate::error::Result;
-use crate::ir::{AttributeValue, DType, Graph, NodeId, Tensor, ValueId};
+use crate::ir::{Graph, NodeId, Tensor, ValueId};
 
-/// Operators that ONNX Runtime computes in f32 where the model has f16, and so do we: tract accumulates in f16.
-const IN_F32: &[&str] = &["Conv", "ConvTranspose", "Gemm", "MatMul", "Softmax"];
-
-/// Whether any value of the graph, or of a body, is known to be f16.
-pub(in crate::runtime) fn has_half(graph: &Graph) -> bool {
-    let f16 = Some(DType::F16);
-    let of_value = |v: ValueId| {
-        let value = graph.value(v);
-        value.ty.as_ref().and_then(|t| t.elem()) == f16 || value.init.as_ref().map(|t| t.dtype) == f16
-    };
-    let of_node = |id: NodeId| {
-        let node = graph.node(id);
-        node.int("to") == Some(DType::F16.onnx().into())
-            || node.tensor("value").map(|t| t.dtype) == f16
-            || node.bodies().any(has_half)
-    };
-    graph.values().any(of_value) || graph.nodes().any(of_node)
-}
-
-/// Whether [`through_f32`] is for this operator.
-pub(super) fn in_f32(op_type: &str) -> bool {
-    IN_F32.contains(&op_type)
-}
-
-/// Computes the node in f32 where its inputs are f16; casts around other types do nothing.
-pub(super) fn through_f32(graph: &mut Graph, id: NodeId) -> Result<()> {
-    let inputs = graph.node_inputs(id);
-    let (op, attributes) = (graph.node(id).op.op_type.clone(), graph.node(id).attributes.clone());
-    let attributes: Vec<(&str, AttributeValue)> = attributes.iter().map(|a| (&*a.name, a.value.clone())).collect();
-    let mut emit = Emit { graph, node: id };
-    let mut wide = vec![];
-    for v in &inputs {
-        wide.push(v.map(|v| emit.node(WIDEN, &[Some(v)], &[])).transpose()?);
+/// Makes scalars of a Range's inputs: exporters and the standard's own function bodies also give tensors of shape `[1]`.
+pub(super) fn range(graph: &mut Graph, id: NodeId) -> Result<()> {
+    for (slot, v) in graph.node_inputs(id).into_iter().enumerate() {
+        let scalar = |v| graph.value(v).init.as_ref().is_some_and(|t| t.rank() == 0);
+        if v.is_none_or(scalar) {
+            continue;
+        }
+        let mut emit = Emit { graph, node: id };
+        let shape = emit.constant("scalar", Tensor::from_i64(&[0], &[]))?;
+        let flat = emit.node("Reshape", &[v, Some(shape)], &[])?;
+        graph.set_input(id, slot, Some(flat));
     }
-    let result = emit.node(&op, &wide, &attributes)?;
-    emit.become_op("CastLike", &[Some(result), inputs.first().copied().flatten()], &[])
-}
-
-/// ReduceMax and ReduceMin over axes that are known: ours. The others stay tract's.
-pub(super) fn reduce(graph: &mut Graph, id: NodeId, op: &str) -> Result<()> {
-    let x = graph.input(id, 0);
-    let node = graph.node(id);
-    let mut attributes: Vec<(&str, AttributeValue)> = ["axes", "keepdims", "noop_with_empty_axes"]
-        .iter()
-        .filter_map(|&k| Some((k, node.attribute(k)?.clone())))
-        .collect();
-    if let Some(axes) = graph.input(id, 1) {
-        let Some(axes) = graph.value(axes).init.clone() else { return Ok(()) };
-        attributes.push(("axes", axes.to_i64()?.into()));
-    }
-    Emit { graph, node: id }.become_op(op, &[x], &attributes)
+    Ok(())
 }
 
 /// Swish as `x * Sigmoid(alpha * x)`: tract ignores alpha.
@@ -70,7 +32,7 @@ pub(super) fn swish(graph: &mut Graph, id: NodeId) -> Result<()> {
     emit.become_op("Mul", &[x, Some(gate)], &[])
 }
 
-/// Celu as `max(0, x) + alpha * min(0, exp(x / alpha) - 1)`: tract leaves the outer alpha out.
+/// Celu as `max(0, x) - alpha * max(0, 1 - exp(x / alpha))`: tract leaves the outer alpha out.
 pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
     let x = graph.input(id, 0);
     let alpha = graph.node(id).float("alpha").unwrap_or(1.0);
@@ -79,14 +41,14 @@ pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
         let number = emit.constant("number", Tensor::from_f32(&[], &[value]))?;
         Ok(Some(emit.node("CastLike", &[Some(number), x], &[])?))
     };
-    let (alpha, one, zero) = (number(&mut emit, alpha)?, number(&mut emit, 1.0)?, number(&mut emit, 0.0)?);
+    let (alpha, one) = (number(&mut emit, alpha)?, number(&mut emit, 1.0)?);
     let scaled = emit.node("Div", &[x, alpha], &[])?;
     let exp = emit.node("Exp", &[Some(scaled)], &[])?;
-    let below = emit.node("Sub", &[Some(exp), one], &[])?;
-    let below = emit.node("Min", &[Some(below), zero], &[])?;
+    let below = emit.node("Sub", &[one, Some(exp)], &[])?;
+    let below = emit.node(RELU, &[Some(below)], &[])?;
     let below = emit.node("Mul", &[Some(below), alpha], &[])?;
-    let above = emit.node("Max", &[x, zero], &[])?;
-    emit.become_op("Add", &[Some(above), Some(below)], &[])
+    let above = emit.node(RELU, &[x], &[])?;
+    emit.become_op("Sub", &[Some(above), Some(below)], &[])
 }
 
 /// Softplus as `max(0, x) + log(1 + exp(-|x|))`: tract's overflows from 89 on.
@@ -100,7 +62,7 @@ pub(super) fn softplus(graph: &mut Graph, id: NodeId) -> Result<()> {
     let exp = emit.node("Exp", &[Some(below)], &[])?;
     let sum = emit.node("Add", &[Some(exp), Some(one)], &[])?;
     let log = emit.node("Log", &[Some(sum)], &[])?;
-    let above = emit.node("Relu", &[x], &[])?;
+    let above = emit.node(RELU, &[x], &[])?;
     emit.become_op("Add", &[Some(above), Some(log)], &[])
 }
 
@@ -175,16 +137,12 @@ pub(super) fn hold_repetition(graph: &mut Graph, id: NodeId) -> Result<()> {
     Ok(())
 }
 
-/// Whether tract pads as the node says: with one constant, along every axis, by numbers that are known and not negative.
-/// Its other modes use the constant too.
-pub(super) fn plain_pad(graph: &Graph, id: NodeId) -> bool {
+/// `SAME` padding of windows of one element is none; tract's is negative where the stride is larger than the window.
+pub(super) fn unpadded(graph: &mut Graph, id: NodeId) -> Result<()> {
     let node = graph.node(id);
-    let constant = |slot: usize| graph.input(id, slot).map(|v| graph.constant(v));
-    let pads = match constant(1) {
-        Some(pads) => pads.and_then(|t| t.to_i64().ok()),
-        None => node.ints("pads").map(<[i64]>::to_vec),
-    };
-    let scalar = constant(2).is_none_or(|value| value.is_some_and(|t| t.rank() == 0));
-    let plain = node.string("mode").unwrap_or("constant") == "constant" && graph.input(id, 3).is_none();
-    plain && scalar && pads.is_some_and(|pads| pads.iter().all(|&p| p >= 0))
+    let single = node.ints("kernel_shape").is_some_and(|k| k.iter().all(|&k| k == 1));
+    if single && node.string("auto_pad").is_some_and(|p| p.starts_with("SAME_")) {
+        graph.node_mut(id).attributes.retain(|a| &*a.name != "auto_pad");
+    }
+    Ok(())
 }

@@ -46,8 +46,6 @@ pub(super) struct Limits {
 pub(super) struct Scope {
     /// The model without its graph and functions.
     pub(super) model: Model,
-    /// Whether there are f16 values anywhere.
-    pub(super) half: bool,
     limits: Limits,
 }
 
@@ -56,9 +54,8 @@ impl Scope {
         let mut shell = model.shell.clone();
         // What only training reads would be copied into every segment.
         shell.training_info.clear();
-        let half = super::lower::has_half(&model.graph);
         let model = Model { opsets: model.opsets.clone(), shell, ..Model::default() };
-        Self { model, half, limits }
+        Self { model, limits }
     }
 }
 
@@ -358,9 +355,11 @@ impl Val {
     }
 }
 
-/// Memory that a tensor takes, what it costs to have it included.
+/// Memory that a tensor takes beside its elements, about.
+const HEADER: usize = 256;
+
+/// Memory that a tensor takes.
 fn tensor_bytes(t: &TractTensor) -> usize {
-    const HEADER: usize = 256;
     t.len().saturating_mul(t.datum_type().size_of()).saturating_add(HEADER)
 }
 

@@ -138,6 +138,7 @@ impl Scan {
         let sequence = inputs[states..].iter().find_map(|t| t.shape().get(1).copied());
         let mut samples: Vec<Vec<TValue>> = vec![];
         for k in 0..batch {
+            budget.iterate()?;
             let mut sample: Vec<TValue> = inputs.iter().map(|t| at(t, 0, k)).collect::<Result<_>>()?;
             let length = lengths.as_ref().map(|l| usize::try_from(l[k])).transpose();
             let length = length.map_err(|_| Error::invalid("a negative sequence length"))?;

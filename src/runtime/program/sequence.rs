@@ -2,7 +2,7 @@
 
 use super::control::{Body, integer, integers};
 use super::stack::{at, normalized, stacked};
-use super::{Budget, Sequence, Slot, Val, scalar, tensor_bytes};
+use super::{Budget, HEADER, Sequence, Slot, Val, scalar, tensor_bytes};
 use crate::error::{Context, Error, Result};
 use crate::ir::Node;
 use std::sync::Arc;
@@ -115,7 +115,7 @@ impl SequenceOp {
             Self::Map(body) => return map(body, inputs.collect(), env, budget),
             Self::Split { axis, keep_axis } => {
                 let whole = next().ok_or_else(absent)?.tensor("what is split")?;
-                split(&whole, next(), *axis, *keep_axis)?
+                split(&whole, next(), *axis, *keep_axis, budget)?
             }
             Self::Concat { axis, new_axis } => concat(&sequence(next())?, *axis, *new_axis)?,
             Self::Optional => next().unwrap_or(Val::Empty),
@@ -159,9 +159,11 @@ fn position(value: Option<Val>, len: usize, insertion: bool) -> Result<usize> {
 }
 
 /// Specification: SplitToSequence. Without `sizes`, one element per index.
-fn split(whole: &TValue, sizes: Option<Val>, axis: i64, keep_axis: bool) -> Result<Val> {
+fn split(whole: &TValue, sizes: Option<Val>, axis: i64, keep_axis: bool, budget: &Budget) -> Result<Val> {
     let axis = normalized(axis, whole.rank())?;
     let n = whole.shape()[axis];
+    // Elements without elements take memory too.
+    budget.check_bytes(n.saturating_mul(HEADER))?;
     let Some(sizes) = sizes else {
         let part = |k: usize| match keep_axis {
             false => at(whole, axis, k),

@@ -1,7 +1,7 @@
 //! Transposes that move nothing, and the first of two, go.
 
 use super::support::{bypass, exact_rule, maker, shape};
-use crate::ir::{Dim, Graph, NodeId};
+use crate::ir::{Dim, Graph, Node, NodeId, OpId};
 use crate::passes::{Patch, RuleContext};
 
 /// Before: `y = Transpose(x)` whose elements stay in order and whose shape stays. After: uses of `y` use `x`. And before:
@@ -37,7 +37,12 @@ fn apply(graph: &Graph, id: NodeId, _: &RuleContext) -> Option<Patch> {
     }
     let y = graph.output(id, 0)?;
     let mut node = graph.node(id).clone();
-    node.set("perm", joined.iter().map(|&k| k as i64).collect::<Vec<_>>().into());
+    if keeps_order(&joined, shape(graph, source)) {
+        // Between a graph input and a graph output.
+        node = Node { name: node.name, rank: node.rank, ..Node::new(OpId::onnx("Identity")) };
+    } else {
+        node.set("perm", joined.iter().map(|&k| k as i64).collect::<Vec<_>>().into());
+    }
     let mut patch = Patch::default();
     let new = patch.node(node, &[Some(source.into())], graph.name(y), graph.ty(y).cloned());
     patch.replace(y, new);

@@ -56,7 +56,8 @@ fn fold(look: Look, id: NodeId, c: ValueId, k: ValueId, constant_first: bool) ->
     layer.absorb(&affine(&graph.node(id).op.op_type, k, constant_first)?, id)
 }
 
-fn affine(op: &str, k: Vec<f64>, constant_first: bool) -> Option<Affine> {
+/// What an operator with the constant `k`, as its first operand or its second, does to each channel.
+pub(super) fn affine(op: &str, k: Vec<f64>, constant_first: bool) -> Option<Affine> {
     let (ones, zeros) = (vec![1.0; k.len()], vec![0.0; k.len()]);
     Some(match (op, constant_first) {
         ("Mul", _) => Affine { scale: k, shift: zeros },

@@ -9,9 +9,9 @@ use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 /// Before: `t = Mul(x, c)`, `y = Mul(t, d)`. After: `y = Mul(x, c * d)`. The same for Div by a constant (two of which stay
 /// a Div), and for Add and Sub of constants.
 ///
-/// When: opset 7. The constants are f32 or f64, of one shape, or one has one element and no more axes than the other; `t`
-/// has no other use and is no graph output. No element of the result is infinite, and no product vanishes. Added constants
-/// have the same sign: `(x + c) - c` is how code rounds on purpose.
+/// When: opset 7. The constants are f32 or f64, and one of them has the shape of both together; `t` has no other use and
+/// is no graph output. No element of the result is infinite, and no product vanishes. The sum of added constants does not
+/// vanish beside them: `(x + c) - c` is how code rounds on purpose.
 /// Why it is equal: both operations are associative up to rounding; the constant is computed in f64.
 pub struct MergeScalars;
 
@@ -80,8 +80,8 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let both_inverse = inner.inverse && outer.inverse;
     let (c, d) = (inner.elements(both_inverse)?, outer.elements(both_inverse)?);
     let dims = common_dims(inner.constant, outer.constant)?;
-    let n = c.len().max(d.len());
-    let pairs: Vec<(f64, f64)> = (0..n).map(|k| (c[k % c.len()], d[k % d.len()])).collect();
+    let (c, d) = (repeated(&c, &inner.constant.dims, dims), repeated(&d, &outer.constant.dims, dims));
+    let pairs: Vec<(f64, f64)> = c.into_iter().zip(d).collect();
     let merged: Vec<f64> = pairs.iter().map(|&(c, d)| if outer.multiplies { c * d } else { c + d }).collect();
     let tensor = tensor_of(inner.constant.dtype, dims, &merged)?;
     sound(&pairs, &floats(&tensor)?, outer.multiplies).then_some(())?;
@@ -105,16 +105,41 @@ fn common_dims<'a>(a: &'a Tensor, b: &'a Tensor) -> Option<&'a [usize]> {
     if a.dtype != b.dtype || a.is_empty() || b.is_empty() {
         return None;
     }
-    if a.dims == b.dims || (b.len() == 1 && b.rank() <= a.rank()) {
+    let within = |small: &[usize], large: &[usize]| {
+        let missing = large.len().checked_sub(small.len());
+        missing.is_some_and(|m| small.iter().zip(&large[m..]).all(|(&s, &l)| s == 1 || s == l))
+    };
+    if within(&b.dims, &a.dims) {
         return Some(&a.dims);
     }
-    (a.len() == 1 && a.rank() <= b.rank()).then_some(&b.dims)
+    within(&a.dims, &b.dims).then_some(&b.dims)
 }
 
-/// Whether no product vanished and no sum cancelled.
+/// Elements of a constant of shape `from`, broadcast to `to`, which has no fewer axes.
+fn repeated(data: &[f64], from: &[usize], to: &[usize]) -> Vec<f64> {
+    if from == to {
+        return data.to_vec();
+    }
+    let missing = to.len() - from.len();
+    let source = |mut position: usize| {
+        let (mut index, mut stride) = (0, 1);
+        for (axis, &size) in to.iter().enumerate().rev() {
+            let own = axis.checked_sub(missing).map_or(1, |k| from[k]);
+            index += if own == 1 { 0 } else { position % size * stride };
+            stride *= own;
+            position /= size;
+        }
+        index
+    };
+    (0..to.iter().product()).map(|position| data[source(position)]).collect()
+}
+
+/// Whether no product vanished, and the sums did not vanish beside what was added.
 fn sound(pairs: &[(f64, f64)], merged: &[f64], multiplies: bool) -> bool {
-    pairs.iter().zip(merged).all(|(&(c, d), m)| match multiplies {
-        true => m.is_normal() || c == 0.0 || d == 0.0,
-        false => c * d >= 0.0,
-    })
+    if multiplies {
+        return pairs.iter().zip(merged).all(|(&(c, d), m)| m.is_normal() || c == 0.0 || d == 0.0);
+    }
+    let largest = |data: &mut dyn Iterator<Item = f64>| data.fold(0.0f64, |m, x| m.max(x.abs()));
+    let parts = largest(&mut pairs.iter().flat_map(|&(c, d)| [c, d]));
+    8.0 * largest(&mut merged.iter().copied()) >= parts
 }
