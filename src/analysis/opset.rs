@@ -75,8 +75,10 @@ impl Plan {
         let mut nodes: Vec<NodeId> = graph.nodes().filter(|&id| graph.node(id).op.domain.is_empty()).collect();
         nodes.sort_by_key(|&id| (graph.node(id).rank, id));
         // A hint to reuse memory that operator set 6 dropped, from whatever operator had it.
-        for &id in nodes.iter().filter(|&&id| graph.node(id).attribute(MEMORY_HINT).is_some()).collect::<Vec<_>>() {
-            graph.node_mut(id).attributes.retain(|a| &*a.name != MEMORY_HINT);
+        for &id in &nodes {
+            if graph.node(id).attribute(MEMORY_HINT).is_some() {
+                graph.node_mut(id).attributes.retain(|a| &*a.name != MEMORY_HINT);
+            }
         }
         let contexts = Contexts::new(model, graph);
         let upgrade = |id: NodeId| match ops::spec(&graph.node(id).op) {
