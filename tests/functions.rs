@@ -216,3 +216,31 @@ F (a) => (b) {{ {body} }}
     let e = refusal(&net("y = local.F (x)", "", "b = local.Missing (a)"), &x);
     assert!(e.contains("local.Missing"), "{e}");
 }
+
+/// `count` functions, each of which calls the next one in a branch; the last one negates.
+fn chain(count: usize) -> String {
+    let mut text = String::from(
+        "<ir_version: 8, opset_import: [\"\" : 17, \"local\" : 1]> g (float[2] x) => (float[2] y) { y = local.F0 (x) }",
+    );
+    for k in 0..count {
+        let next = k + 1;
+        text += &format!(
+            "<domain: \"local\", opset_import: [\"\" : 17, \"local\" : 1]>
+            F{k} (x) => (y) {{
+                s = ReduceSum <keepdims = 0> (x)
+                z = Sub (s, s)
+                c = Equal (s, z)
+                y = If (c) <then_branch = t () => (a) {{ a = Identity (x) }}, else_branch = e () => (b) {{ b = local.F{next} (x) }}>
+            }}"
+        );
+    }
+    text + &format!("<domain: \"local\", opset_import: [\"\" : 17]> F{count} (x) => (y) {{ y = Neg (x) }}")
+}
+
+#[test]
+fn chains_of_functions_fit_a_small_stack_or_are_errors() {
+    let x = [("x", f32s(&[2], &[1.0, 2.0]))];
+    assert!(refusal(&chain(5_000), &x).contains("nested deeper"));
+    let work = move || assert_eq!(run(&chain(60), &x), [f32s(&[2], &[-1.0, -2.0])]);
+    std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap().join().unwrap();
+}
