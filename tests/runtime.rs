@@ -156,3 +156,75 @@ g (float[1,1,8,8] x) => (float[1,1,8,8] y)
     let want: Vec<f32> = ramp().to_f32().unwrap().iter().map(|x| 11.0 * x).collect();
     assert_eq!(run_text(text, &ramp()), want);
 }
+
+#[test]
+fn nan_does_not_vanish() {
+    let x = Tensor::from_f32(&[1, 1, 2, 2], &[f32::NAN, -1.0, 0.0, 1.0]);
+    for op in ["Relu (x)", "Sigmoid (x)", "Tanh (x)", "HardSigmoid (x)", "Max (x, zero)", "Min (zero, x)", "Celu (x)"] {
+        let text = format!(
+            r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[1,1,2,2] x) => (float[1,1,2,2] y)
+<float zero = {{0}}>
+{{
+    y = {op}
+}}
+"#
+        );
+        let y = run_text(&text, &x);
+        assert!(y[0].is_nan() && y[1..].iter().all(|v| v.is_finite()), "{op}: {y:?}");
+    }
+}
+
+#[test]
+fn mod_does_not_swap_its_operands() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[3] x) => (float[3] y)
+<float a = {7}>
+{
+    y = Mod <fmod = 1> (a, x)
+}
+"#;
+    assert_eq!(run_text(text, &Tensor::from_f32(&[3], &[2.0, 4.0, -5.0])), [1.0, 3.0, 2.0]);
+}
+
+#[test]
+fn slices_reach_as_far_as_they_may() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[4] x) => (float[N] y)
+<int64[1] start = {3}, int64[1] end = {-9223372036854775808}, int64[1] axis = {0}, int64[1] step = {-2}>
+{
+    y = Slice (x, start, end, axis, step)
+}
+"#;
+    assert_eq!(run_text(text, &Tensor::from_f32(&[4], &[0.0, 1.0, 2.0, 3.0])), [3.0, 1.0]);
+}
+
+#[test]
+fn an_einsum_that_leaves_nothing_sums() {
+    let text = r#"
+<ir_version: 8, opset_import: ["" : 13]>
+g (float[2,2] x) => (float y)
+{
+    y = Einsum <equation = "ij->"> (x)
+}
+"#;
+    assert_eq!(run_text(text, &Tensor::from_f32(&[2, 2], &[1.0, 2.0, 3.0, 4.0])), [10.0]);
+}
+
+#[test]
+fn half_precision_adds_up_in_single() {
+    // 4096 ones: f16 stops counting at 2048.
+    let ones = Tensor::raw(DType::F16, &[1, 4096], [0u8, 0x3c].repeat(4096));
+    let mut reduce = node("ReduceMean", &["x"], "y");
+    reduce.attribute.push(proto::AttributeProto {
+        name: Some("keepdims".into()),
+        r#type: Some(2),
+        i: Some(1),
+        ..Default::default()
+    });
+    let mean = run(vec![reduce], &[], &ones, &[]);
+    assert_eq!(mean[0].as_f32().unwrap()[0], 1.0);
+}

@@ -1,5 +1,11 @@
 //! What the fuzz targets have in common. Run them with `fuzz/run`.
 
+#[path = "../../tests/common/choices.rs"]
+mod choices;
+#[path = "../../tests/common/graphs.rs"]
+pub mod graphs;
+#[path = "../../tests/common/layout.rs"]
+mod layout;
 pub mod targets;
 
 use std::panic;

@@ -222,8 +222,9 @@ impl Graph {
         let ty = self.value(old).ty.clone();
         let value = self.value_mut(target);
         value.shell = shell;
-        if value.ty.is_none() {
-            value.ty = ty;
+        // What the interface says stays known.
+        if value.ty.as_ref().is_none_or(|t| t.shape().is_none()) {
+            value.ty = ty.or(value.ty.take());
         }
         let places = std::mem::take(&mut self.value_cell_mut(old).outputs);
         places.iter().for_each(|&k| self.outputs[k as usize] = target);

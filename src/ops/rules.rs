@@ -2,7 +2,9 @@
 
 use super::spec::{InferContext, Inferred, Upgrade};
 use crate::error::{Error, Result};
-use crate::ir::{AttributeValue, DType, Dim, Node, Tensor};
+use crate::ir::{AttributeValue, DType, Dim, Node, Tensor, Type};
+use crate::proto;
+use crate::proto::type_proto::{Optional, Sequence, Value as TypeValue};
 
 /// Shape arithmetic works on vectors of at most this many elements; longer ones are data, not shapes.
 pub const DATA_LIMIT: usize = 1024;
@@ -236,4 +238,87 @@ pub fn require_rank(cx: &InferContext, k: usize, least: usize) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// An attribute that holds an element type, where it is present and not 0.
+pub fn elem_attribute(cx: &InferContext, name: &str) -> Result<Option<DType>> {
+    match int(cx, name, 0)? {
+        0 => Ok(None),
+        code => {
+            let dtype = i32::try_from(code).ok().and_then(DType::from_onnx);
+            dtype.map(Some).ok_or_else(|| Error::invalid(format!("attribute \"{name}\" is no element type")))
+        }
+    }
+}
+
+/// Size of input `k` along axis `at`, as far as it is known.
+pub fn size(cx: &InferContext, k: usize, at: usize) -> Dim {
+    cx.shape(k).and_then(|s| s.get(at)).cloned().unwrap_or(Dim::Unknown)
+}
+
+/// The one integer of input `k`, where it is known.
+pub fn single(cx: &InferContext, k: usize) -> Option<Dim> {
+    let [one] = &vector(cx, k)?[..] else { return None };
+    Some(one.clone())
+}
+
+/// A quotient rounded down; `None` of a divisor that is not positive.
+pub fn div_dim(a: &Dim, by: i64) -> Dim {
+    match a {
+        d if by == 1 => d.clone(),
+        Dim::Known(n) if by > 0 => Dim::Known(n.div_euclid(by)),
+        _ => Dim::Unknown,
+    }
+}
+
+/// A tensor of any shape as a type, where the element type is known.
+pub fn tensor_type(elem: Option<DType>, shape: Option<Vec<Dim>>) -> Option<Type> {
+    Inferred::tensor(elem, shape).ty
+}
+
+/// A sequence of such elements.
+pub fn sequence_of(element: Option<Type>) -> Inferred {
+    let element = element.map(|t| Box::new(t.to_proto()));
+    let wrap = |element| TypeValue::SequenceType(Box::new(Sequence { elem_type: Some(element) }));
+    Inferred { ty: element.map(|e| other(wrap(e))), data: None }
+}
+
+/// Something that may be absent.
+pub fn optional_of(element: Option<Type>) -> Inferred {
+    let element = element.map(|t| Box::new(t.to_proto()));
+    let wrap = |element| TypeValue::OptionalType(Box::new(Optional { elem_type: Some(element) }));
+    Inferred { ty: element.map(|e| other(wrap(e))), data: None }
+}
+
+fn other(value: TypeValue) -> Type {
+    Type::Other(Box::new(proto::TypeProto { denotation: None, value: Some(value) }))
+}
+
+/// Type of the elements of the sequence, or of the content of the optional, at input `k`.
+pub fn content_type(cx: &InferContext, k: usize) -> Option<Type> {
+    let Type::Other(proto) = cx.inputs.get(k)?.as_ref()?.ty? else { return None };
+    let content = match proto.value.as_ref()? {
+        TypeValue::SequenceType(s) => s.elem_type.as_deref(),
+        TypeValue::OptionalType(o) => o.elem_type.as_deref(),
+        _ => None,
+    };
+    content.map(Type::from_proto)
+}
+
+/// [`content_type`] without the shape of a tensor: of elements whose shapes may differ.
+pub fn any_element(cx: &InferContext, k: usize) -> Option<Type> {
+    match content_type(cx, k)? {
+        Type::Tensor(t) => tensor_type(Some(t.elem), None),
+        other => Some(other),
+    }
+}
+
+/// Output 0 has the type of input `k`, tensor or not.
+pub fn same_type(cx: &InferContext, k: usize) -> Inferred {
+    Inferred { ty: cx.inputs.get(k).and_then(|i| i.as_ref()?.ty.cloned()), data: None }
+}
+
+/// A change without new inputs.
+pub fn changed(node: Node) -> Upgrade {
+    Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
 }

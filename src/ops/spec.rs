@@ -23,6 +23,30 @@ pub const fn microsoft(op_type: &'static str) -> OpKey {
     OpKey { domain: crate::ir::MICROSOFT, op_type }
 }
 
+/// An operator and the operator sets that define it.
+#[derive(Clone, Copy, Debug)]
+pub struct Schema {
+    /// The operator.
+    pub key: OpKey,
+    /// Versions of the domain that define or redefine it, ascending, up to [`crate::ir::NEWEST_OPSET`].
+    pub versions: &'static [i64],
+}
+
+/// An operator of the default domain, and the operator sets that define it (from the schemas of onnx 1.23).
+pub const fn op(op_type: &'static str, versions: &'static [i64]) -> Schema {
+    Schema { key: onnx(op_type), versions }
+}
+
+/// An operator of ONNX Runtime's domain, which has one version.
+pub const fn contrib(op_type: &'static str) -> Schema {
+    Schema { key: microsoft(op_type), versions: &[1] }
+}
+
+/// An operator of another domain.
+pub const fn foreign(domain: &'static str, op_type: &'static str, versions: &'static [i64]) -> Schema {
+    Schema { key: OpKey { domain, op_type }, versions }
+}
+
 /// What inference knows about one node before its outputs.
 pub struct InferContext<'a> {
     /// The node.
@@ -159,14 +183,34 @@ pub enum Upgrade {
         /// Constants that become inputs.
         new_inputs: Vec<(usize, Tensor)>,
     },
+    /// Several nodes in its place, in execution order; the last one makes the outputs.
+    Replaced(Vec<Step>),
     /// It cannot be expressed, and why.
     Impossible(String),
+}
+
+/// One node of a replacement.
+pub struct Step {
+    /// The node; its inputs are `inputs`.
+    pub node: Node,
+    /// Per input slot.
+    pub inputs: Vec<Source>,
+}
+
+/// Where an input of a [`Step`] comes from.
+pub enum Source {
+    /// The value at this input slot of the replaced node (absent where that is).
+    Input(usize),
+    /// The first output of an earlier step.
+    Step(usize),
+    /// A constant.
+    Constant(Tensor),
 }
 
 /// Every fact about one operator, or about a family whose facts are identical.
 pub trait OpSpec: Sync {
     /// The operators that this file describes.
-    fn keys(&self) -> &'static [OpKey];
+    fn schemas(&self) -> &'static [Schema];
 
     /// Types (and data, for shape arithmetic) of the outputs, by slot; fewer than the node has means unknown.
     ///

@@ -4,6 +4,7 @@ mod dump;
 mod execute;
 mod inspect;
 mod interface;
+pub mod ops;
 mod progress;
 mod quantize;
 mod render;

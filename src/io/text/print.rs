@@ -265,9 +265,11 @@ impl Printer {
     }
 
     fn body(&mut self, g: &GraphProto) -> Result<()> {
-        self.depth += 1;
+        // Put back, not counted down: a graph that cannot be printed stops anywhere.
+        let outer = self.depth;
+        self.depth = outer + 1;
         let done = self.graph(g);
-        self.depth -= 1;
+        self.depth = outer;
         done
     }
 

@@ -2,14 +2,20 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Graph, TensorType, Type};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Nodes with bodies.
 pub struct Bodies;
 
 impl OpSpec for Bodies {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("If"), onnx("Loop"), onnx("Scan")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const {
+            [
+                op("If", &[1, 11, 13, 16, 19, 21, 23, 24, 25]),
+                op("Loop", &[1, 11, 13, 16, 19, 21, 23, 24, 25]),
+                op("Scan", &[8, 9, 11, 16, 19, 21, 23, 24, 25]),
+            ]
+        }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -2,24 +2,25 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};
+use crate::ops::legacy::broadcast_attributes;
 use crate::ops::rules::{broadcast_inputs, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Two inputs, a boolean output of their broadcast shape.
 pub struct Compare;
 
 impl OpSpec for Compare {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("Equal"),
-                onnx("Less"),
-                onnx("LessOrEqual"),
-                onnx("Greater"),
-                onnx("GreaterOrEqual"),
-                onnx("And"),
-                onnx("Or"),
-                onnx("Xor"),
+                op("Equal", &[1, 7, 11, 13, 19]),
+                op("Less", &[1, 7, 9, 13]),
+                op("LessOrEqual", &[12, 16]),
+                op("Greater", &[1, 7, 9, 13]),
+                op("GreaterOrEqual", &[12, 16]),
+                op("And", &[1, 7]),
+                op("Or", &[1, 7]),
+                op("Xor", &[1, 7]),
             ]
         }
     }
@@ -35,11 +36,8 @@ impl OpSpec for Compare {
         Ok(out)
     }
 
-    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        if cx.opset < 7 {
-            return Upgrade::Impossible("its broadcasting before operator set 7 is not supported".into());
-        }
-        Upgrade::Same
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 7 && to >= 7 { broadcast_attributes(cx, to) } else { Upgrade::Same }
     }
 }
 

@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::{DType, Dim};
 use crate::ops::rules::output;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// A boolean per element.
 pub struct Predicate;
 
 impl OpSpec for Predicate {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("IsNaN"), onnx("IsInf")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("IsNaN", &[9, 13, 20]), op("IsInf", &[10, 20])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

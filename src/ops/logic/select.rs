@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{broadcast_inputs, is_f32, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Picks each element from one of two inputs.
 pub struct Where;
 
 impl OpSpec for Where {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Where")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Where", &[9, 16])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

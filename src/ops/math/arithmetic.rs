@@ -3,31 +3,32 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
-use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::legacy::{broadcast_attributes, stretched};
+use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// The output has the first input's element type and the broadcast shape of all.
 pub struct Arithmetic;
 
 impl OpSpec for Arithmetic {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("Add"),
-                onnx("Sub"),
-                onnx("Mul"),
-                onnx("Div"),
-                onnx("Pow"),
-                onnx("Mod"),
-                onnx("PRelu"),
-                onnx("BitShift"),
-                onnx("BitwiseAnd"),
-                onnx("BitwiseOr"),
-                onnx("BitwiseXor"),
-                onnx("Sum"),
-                onnx("Mean"),
-                onnx("Min"),
-                onnx("Max"),
+                op("Add", &[1, 6, 7, 13, 14]),
+                op("Sub", &[1, 6, 7, 13, 14]),
+                op("Mul", &[1, 6, 7, 13, 14]),
+                op("Div", &[1, 6, 7, 13, 14]),
+                op("Pow", &[1, 7, 12, 13, 15]),
+                op("Mod", &[10, 13]),
+                op("PRelu", &[1, 6, 7, 9, 16]),
+                op("BitShift", &[11]),
+                op("BitwiseAnd", &[18]),
+                op("BitwiseOr", &[18]),
+                op("BitwiseXor", &[18]),
+                op("Sum", &[1, 6, 8, 13]),
+                op("Mean", &[1, 6, 8, 13]),
+                op("Min", &[1, 6, 8, 12, 13]),
+                op("Max", &[1, 6, 8, 12, 13]),
             ]
         }
     }
@@ -53,18 +54,22 @@ impl OpSpec for Arithmetic {
         }
     }
 
-    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        // Without the attribute, and with equal shapes, it means the same today.
-        let legacy = cx.node.attribute("broadcast").is_some() || cx.node.attribute("axis").is_some();
-        if cx.opset < 7 && (legacy || &*cx.node.op.op_type == "PRelu") {
-            return Upgrade::Impossible("its broadcasting before operator set 7 is not supported".into());
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        match &*cx.node.op.op_type {
+            _ if cx.opset >= 7 || to < 7 => Upgrade::Same,
+            "PRelu" => slope_per_channel(cx, to),
+            _ => broadcast_attributes(cx, to),
         }
-        // A hint to reuse memory, dropped in 6.
-        if cx.node.attribute("consumed_inputs").is_some() {
-            let node = Box::new(without(cx.node, &["consumed_inputs"]));
-            return Upgrade::Changed { node, new_inputs: vec![] };
-        }
-        Upgrade::Same
+    }
+}
+
+/// Before operator set 7 a slope with several elements has one per channel, the axis after the first.
+fn slope_per_channel(cx: &InferContext, to: i64) -> Upgrade {
+    match (cx.shape(0), cx.shape(1)) {
+        (_, Some([] | [Dim::Known(1)])) => Upgrade::Same,
+        (Some(x), Some([Dim::Known(_)])) if x.len() >= 2 => stretched(cx.node.clone(), 1, x.len() - 2, to),
+        (Some(x), Some(slope)) if x.len() == slope.len() => Upgrade::Same,
+        _ => Upgrade::Impossible("the shapes of its inputs are not known".into()),
     }
 }
 
@@ -78,6 +83,9 @@ fn data(cx: &InferContext) -> Option<Vec<Dim>> {
         "Sub" => subtract,
         "Mul" => mul_dims,
         "Div" => divide,
+        "Mod" => modulo,
+        "Min" => |a, b| extreme(a, b, i64::min),
+        "Max" => |a, b| extreme(a, b, i64::max),
         _ => return None,
     };
     let (a, b) = (vector(cx, 0)?, vector(cx, 1)?);
@@ -103,6 +111,24 @@ fn divide(a: &Dim, b: &Dim) -> Dim {
     match (a, b) {
         (x, Dim::Known(1)) => x.clone(),
         (Dim::Known(x), Dim::Known(y)) => x.checked_div(*y).map_or(Dim::Unknown, Dim::Known),
+        _ => Dim::Unknown,
+    }
+}
+
+/// Integer remainders have the divisor's sign (specification: Mod with `fmod` 0); where signs differ from that of sizes,
+/// nothing is said.
+fn modulo(a: &Dim, b: &Dim) -> Dim {
+    match (a, b) {
+        (_, Dim::Known(1)) => Dim::Known(0),
+        (Dim::Known(x), Dim::Known(y)) if *x >= 0 && *y > 0 => Dim::Known(x % y),
+        _ => Dim::Unknown,
+    }
+}
+
+fn extreme(a: &Dim, b: &Dim, pick: fn(i64, i64) -> i64) -> Dim {
+    match (a, b) {
+        (Dim::Known(x), Dim::Known(y)) => Dim::Known(pick(*x, *y)),
+        (x, y) if x == y && *x != Dim::Unknown => x.clone(),
         _ => Dim::Unknown,
     }
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{broadcast_dim, count, output, string};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 use std::collections::BTreeMap;
 
 /// Sums of products after Einstein's convention.
@@ -52,8 +52,8 @@ fn read(cx: &InferContext) -> Result<Option<Equation>> {
 }
 
 impl OpSpec for Einsum {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Einsum")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Einsum", &[12])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

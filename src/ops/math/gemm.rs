@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::ops::rules::{count, float, int, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -41,8 +41,8 @@ pub fn gemm_macs(cx: &InferContext, a: usize, b: usize, outputs: &[Option<&Type>
 }
 
 impl OpSpec for Gemm {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Gemm")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Gemm", &[1, 6, 7, 9, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -65,9 +65,9 @@ impl OpSpec for Gemm {
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        // Before 7 broadcasting was an attribute and C need not have been aligned at the last axis.
-        if cx.opset < 7 {
-            return Upgrade::Impossible("its broadcasting before operator set 7 is not supported".into());
+        // Before 7 an attribute asked for broadcasting, which aligned C at the last axis as now.
+        if cx.opset < 7 && cx.node.attribute("broadcast").is_some() {
+            return changed(without(cx.node, &["broadcast"]));
         }
         Upgrade::Same
     }

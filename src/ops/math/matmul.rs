@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Matrix product with numpy's semantics.
 pub struct MatMul;
@@ -46,8 +46,8 @@ pub fn matmul_macs(cx: &InferContext, a: usize, b: usize, outputs: &[Option<&Typ
 }
 
 impl OpSpec for MatMul {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("MatMul")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("MatMul", &[1, 9, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

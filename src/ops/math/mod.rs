@@ -1,6 +1,8 @@
 //! Arithmetic.
 
 pub mod arithmetic;
+pub mod bit_cast;
+pub mod det;
 pub mod einsum;
 pub mod gemm;
 pub mod matmul;

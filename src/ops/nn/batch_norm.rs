@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::ops::rules::{int, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Normalization with stored statistics.
 pub struct BatchNormalization;
 
 impl OpSpec for BatchNormalization {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("BatchNormalization")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("BatchNormalization", &[1, 6, 7, 9, 14, 15])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -28,7 +28,7 @@ impl OpSpec for BatchNormalization {
         if cx.opset < 14 && to >= 14 && cx.node.output_slots > 1 {
             return no("it is in training mode, whose outputs changed in operator set 14");
         }
-        let legacy = ["spatial", "is_test", "consumed_inputs"];
+        let legacy = ["spatial", "is_test"];
         if cx.opset < 9 && legacy.iter().any(|a| cx.node.attribute(a).is_some()) {
             return Upgrade::Changed { node: Box::new(without(cx.node, &legacy)), new_inputs: vec![] };
         }

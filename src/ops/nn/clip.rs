@@ -1,9 +1,10 @@
 //! Clip: bounds are attributes before operator set 11, inputs as of it.
 
 use crate::error::Result;
-use crate::ir::{AttributeValue, DType, Tensor};
+use crate::ir::{AttributeValue, Tensor};
+use crate::ops::legacy::scalar;
 use crate::ops::rules::{is_f32, same_as, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `min(max(x, low), high)`.
 pub struct Clip;
@@ -24,8 +25,8 @@ fn bound(cx: &InferContext, attribute: &str, slot: usize) -> Result<Option<f32>,
 }
 
 impl OpSpec for Clip {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Clip")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Clip", &[1, 6, 11, 12, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -46,18 +47,10 @@ impl OpSpec for Clip {
         let (Ok(low), Ok(high)) = (bound(cx, "min", 1), bound(cx, "max", 2)) else {
             return Upgrade::Impossible("its bounds are not float attributes".into());
         };
-        let make = |x: f32| match cx.elem(0) {
-            Some(DType::F32) => Some(Tensor::from_f32(&[], &[x])),
-            Some(DType::F64) => Some(Tensor::from_f64(&[], &[x.into()])),
-            Some(DType::F16) => Some(Tensor::raw(DType::F16, &[], half::f16::from_f32(x).to_le_bytes().to_vec())),
-            _ => None,
-        };
-        let bounds = [(1, low), (2, high)].into_iter().filter_map(|(k, b)| b.map(|b| (k, make(b))));
+        let bounds = [(1, low), (2, high)].into_iter().filter_map(|(k, b)| b.map(|b| (k, scalar(cx.elem(0), b))));
         let new_inputs: Option<Vec<_>> = bounds.map(|(k, t)| Some((k, t?))).collect();
         match new_inputs {
-            Some(new_inputs) => {
-                Upgrade::Changed { node: Box::new(without(cx.node, &["min", "max", "consumed_inputs"])), new_inputs }
-            }
+            Some(new_inputs) => Upgrade::Changed { node: Box::new(without(cx.node, &["min", "max"])), new_inputs },
             None => Upgrade::Impossible("the element type of its input is not known".into()),
         }
     }

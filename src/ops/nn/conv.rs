@@ -3,15 +3,15 @@
 use crate::error::Result;
 use crate::ir::Type;
 use crate::ops::rules::{count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 use crate::ops::window::conv_shape;
 
 /// Convolution.
 pub struct Conv;
 
 impl OpSpec for Conv {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Conv")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Conv", &[1, 11, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,15 +3,15 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{count, int, ints, mul_dims, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 use crate::ops::window::{Window, kernel_of};
 
 /// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
 pub struct ConvTranspose;
 
 impl OpSpec for ConvTranspose {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("ConvTranspose")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("ConvTranspose", &[1, 11, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

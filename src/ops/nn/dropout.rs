@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::{DType, Tensor};
 use crate::ops::rules::{float, int, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// In inference, the identity.
 pub struct Dropout;
 
 impl OpSpec for Dropout {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Dropout")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Dropout", &[1, 6, 7, 10, 12, 13, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -36,7 +36,7 @@ impl OpSpec for Dropout {
         let Ok(ratio) = float(cx, "ratio", 0.5) else {
             return Upgrade::Impossible("its attribute \"ratio\" is not a float".into());
         };
-        let node = without(cx.node, &["ratio", "is_test", "consumed_inputs"]);
+        let node = without(cx.node, &["ratio", "is_test"]);
         Upgrade::Changed { node: Box::new(node), new_inputs: vec![(1, Tensor::from_f32(&[], &[ratio]))] }
     }
 

@@ -2,15 +2,16 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
+use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{is_f32, output, require_rank};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Pools over all spatial axes.
 pub struct GlobalPool;
 
 impl OpSpec for GlobalPool {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("GlobalAveragePool"), onnx("GlobalMaxPool"), onnx("GlobalLpPool")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("GlobalAveragePool", &[1, 22]), op("GlobalMaxPool", &[1, 22]), op("GlobalLpPool", &[1, 2, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -25,6 +26,14 @@ impl OpSpec for GlobalPool {
             "GlobalAveragePool" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0] },
             // GlobalMaxPool would pass the scale through, but unlike MaxPool it takes no integers.
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 2 && to >= 2 && &*cx.node.op.op_type == "GlobalLpPool" {
+            integer_exponent(cx)
+        } else {
+            Upgrade::Same
         }
     }
 }

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
 use crate::ops::rules::{axis, int};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Normalization over the axes from `axis` on.
 pub struct LayerNormalization;
 
 impl OpSpec for LayerNormalization {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("LayerNormalization")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("LayerNormalization", &[17])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -2,33 +2,25 @@
 
 use crate::error::Result;
 use crate::ops::rules::same_as;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
-/// InstanceNormalization, GroupNormalization, LRN and relatives.
+/// InstanceNormalization, LRN and relatives.
 pub struct Norm;
 
 impl OpSpec for Norm {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("InstanceNormalization"),
-                onnx("GroupNormalization"),
-                onnx("RMSNormalization"),
-                onnx("MeanVarianceNormalization"),
-                onnx("LpNormalization"),
-                onnx("LRN"),
+                op("InstanceNormalization", &[1, 6, 22]),
+                op("RMSNormalization", &[23]),
+                op("MeanVarianceNormalization", &[9, 13]),
+                op("LpNormalization", &[1, 22]),
+                op("LRN", &[1, 13]),
             ]
         }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         same_as(cx, 0)
-    }
-
-    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
-        if &*cx.node.op.op_type == "GroupNormalization" && cx.opset < 21 && to >= 21 {
-            return Upgrade::Impossible("its scale is per group before operator set 21, per channel as of it".into());
-        }
-        Upgrade::Same
     }
 }

@@ -2,16 +2,23 @@
 
 use crate::error::Result;
 use crate::ir::DType;
+use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{ints, is_f32};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use crate::ops::window::pool_shape;
 
 /// Pools with a window. They share their shape rule; the table of roles is in [`OpSpec::quant`].
 pub struct Pool;
 
 impl OpSpec for Pool {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("AveragePool"), onnx("MaxPool"), onnx("LpPool")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const {
+            [
+                op("AveragePool", &[1, 7, 10, 11, 19, 22]),
+                op("MaxPool", &[1, 8, 10, 11, 12, 22]),
+                op("LpPool", &[1, 2, 11, 18, 22]),
+            ]
+        }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -30,5 +37,9 @@ impl OpSpec for Pool {
             "AveragePool" if !dilated => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
         }
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset < 2 && to >= 2 && &*cx.node.op.op_type == "LpPool" { integer_exponent(cx) } else { Upgrade::Same }
     }
 }

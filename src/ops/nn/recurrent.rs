@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{count, int, string};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Recurrent layers.
 pub struct Recurrent;
@@ -39,8 +39,8 @@ fn sizes(cx: &InferContext) -> Result<Sizes> {
 }
 
 impl OpSpec for Recurrent {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("RNN"), onnx("GRU"), onnx("LSTM")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("RNN", &[1, 7, 14, 22]), op("GRU", &[1, 3, 7, 14, 22]), op("LSTM", &[1, 7, 14, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -1,15 +1,15 @@
 //! Relu.
 
 use crate::error::Result;
-use crate::ops::rules::{is_f32, same_as, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::rules::{is_f32, same_as};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// `max(x, 0)`.
 pub struct Relu;
 
 impl OpSpec for Relu {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Relu")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Relu", &[1, 6, 13, 14])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -18,13 +18,5 @@ impl OpSpec for Relu {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::Activation { low: Some(0.0), high: None } } else { QuantRole::Opaque }
-    }
-
-    fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        // A hint to reuse memory, dropped in 6.
-        if cx.node.attribute("consumed_inputs").is_none() {
-            return Upgrade::Same;
-        }
-        Upgrade::Changed { node: Box::new(without(cx.node, &["consumed_inputs"])), new_inputs: vec![] }
     }
 }

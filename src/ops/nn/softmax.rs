@@ -3,15 +3,16 @@
 
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim};
-use crate::ops::rules::{axis, int, is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::legacy::step;
+use crate::ops::rules::{axis, changed, int, is_f32, same_as};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Source, Step, Upgrade, op};
 
 /// Normalizes along an axis.
 pub struct Softmax;
 
 impl OpSpec for Softmax {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Softmax"), onnx("LogSoftmax"), onnx("Hardmax")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Softmax", &[1, 11, 13]), op("LogSoftmax", &[1, 11, 13]), op("Hardmax", &[1, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -37,19 +38,44 @@ impl OpSpec for Softmax {
         if cx.opset >= 13 || to < 13 {
             return Upgrade::Same;
         }
-        let Some(shape) = cx.shape(0) else { return Upgrade::Impossible("the rank of its input is not known".into()) };
-        let Some(at) = int(cx, "axis", 1).ok().and_then(|a| axis(a, shape.len()).ok()) else {
-            return Upgrade::Impossible("its axis is outside its input".into());
+        let Ok(given) = int(cx, "axis", 1) else {
+            return Upgrade::Impossible("its attribute \"axis\" is not an integer".into());
         };
-        // A row of the matrix must run along one axis: every other axis from `at` on has size 1.
-        let long: Vec<usize> = (at..shape.len()).filter(|&k| shape[k] != Dim::Known(1)).collect();
-        let along = match long[..] {
-            [] => shape.len() - 1,
-            [k] => k,
-            _ => return Upgrade::Impossible("before operator set 13 it normalizes over several axes".into()),
-        };
-        let mut node = cx.node.clone();
-        node.set("axis", AttributeValue::Int(along as i64));
-        Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
+        if let Some(along) = single_axis(cx, given) {
+            let mut node = cx.node.clone();
+            node.set("axis", AttributeValue::Int(along));
+            return changed(node);
+        }
+        let all_filled = cx.shape(0).is_some_and(|s| s.iter().all(|d| matches!(d, Dim::Known(n) if *n > 0)));
+        if to < 14 && !all_filled {
+            return Upgrade::Impossible(
+                "its input might be empty, which no Reshape before operator set 14 keeps".into(),
+            );
+        }
+        // As it was defined: rows of a matrix, in the input's shape again.
+        let mut rows = cx.node.clone();
+        rows.name = "".into();
+        rows.set("axis", AttributeValue::Int(-1));
+        let exact: &[(&str, AttributeValue)] = if to < 14 { &[] } else { &[("allowzero", AttributeValue::Int(1))] };
+        let mut last = step("Reshape", vec![Source::Step(2), Source::Step(0)], exact);
+        last.node.name = cx.node.name.clone();
+        Upgrade::Replaced(vec![
+            step("Shape", vec![Source::Input(0)], &[]),
+            step("Flatten", vec![Source::Input(0)], &[("axis", AttributeValue::Int(given))]),
+            Step { node: rows, inputs: vec![Source::Step(1)] },
+            last,
+        ])
+    }
+}
+
+/// The one axis that a row of the matrix runs along, if every other axis from `given` on has size 1.
+fn single_axis(cx: &InferContext, given: i64) -> Option<i64> {
+    let shape = cx.shape(0)?;
+    let at = axis(given, shape.len()).ok()?;
+    let long: Vec<usize> = (at..shape.len()).filter(|&k| shape[k] != Dim::Known(1)).collect();
+    match long[..] {
+        [] => Some(shape.len() as i64 - 1),
+        [k] => Some(k as i64),
+        _ => None,
     }
 }

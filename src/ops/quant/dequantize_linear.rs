@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
 use crate::ops::rules::{int, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, microsoft, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib, op};
 
 /// Integer to float: `(x - zero_point) * scale`.
 pub struct DequantizeLinear;
 
 impl OpSpec for DequantizeLinear {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("DequantizeLinear"), microsoft("DequantizeLinear")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25]), contrib("DequantizeLinear")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

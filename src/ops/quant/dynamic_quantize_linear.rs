@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Quantizes to uint8 with a scale and zero point computed from the data.
 pub struct DynamicQuantizeLinear;
 
 impl OpSpec for DynamicQuantizeLinear {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("DynamicQuantizeLinear")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("DynamicQuantizeLinear", &[11])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

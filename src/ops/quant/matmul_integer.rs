@@ -4,14 +4,14 @@ use crate::error::Result;
 use crate::ir::{DType, Type};
 use crate::ops::math::matmul::{matmul_macs, matmul_shape};
 use crate::ops::rules::output;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Matrix product of 8-bit tensors with int32 results.
 pub struct MatMulInteger;
 
 impl OpSpec for MatMulInteger {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("MatMulInteger")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("MatMulInteger", &[10])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -4,15 +4,15 @@ use crate::error::Result;
 use crate::ir::{DType, Type};
 use crate::ops::math::gemm::{gemm_macs, gemm_shape};
 use crate::ops::rules::output;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, microsoft};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib};
 
 /// Inputs A, a_scale, a_zero_point, B, b_scale, b_zero_point, C, y_scale, y_zero_point; without the last two it makes
 /// f32.
 pub struct QGemm;
 
 impl OpSpec for QGemm {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [microsoft("QGemm")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [contrib("QGemm")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -2,15 +2,15 @@
 
 use crate::error::{Error, Result};
 use crate::ops::rules::{int, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, microsoft};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib};
 use crate::ops::tensor::concat::concat_shape;
 
 /// Inputs y_scale, y_zero_point, then x, x_scale, x_zero_point per joined tensor.
 pub struct QLinearConcat;
 
 impl OpSpec for QLinearConcat {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [microsoft("QLinearConcat")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [contrib("QLinearConcat")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

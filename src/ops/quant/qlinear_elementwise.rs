@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::ops::rules::{broadcast_inputs, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, microsoft};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib};
 
 /// The output has the element type of its zero point and the broadcast shape of the data inputs.
 pub struct QLinearElementwise;
@@ -18,15 +18,15 @@ const TABLE: &[(&str, &[usize], usize)] = &[
 ];
 
 impl OpSpec for QLinearElementwise {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                microsoft("QLinearAdd"),
-                microsoft("QLinearMul"),
-                microsoft("QLinearLeakyRelu"),
-                microsoft("QLinearSigmoid"),
-                microsoft("QLinearSoftmax"),
-                microsoft("QLinearWhere"),
+                contrib("QLinearAdd"),
+                contrib("QLinearMul"),
+                contrib("QLinearLeakyRelu"),
+                contrib("QLinearSigmoid"),
+                contrib("QLinearSoftmax"),
+                contrib("QLinearWhere"),
             ]
         }
     }

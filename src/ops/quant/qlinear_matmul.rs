@@ -4,14 +4,14 @@ use crate::error::Result;
 use crate::ir::Type;
 use crate::ops::math::matmul::{matmul_macs, matmul_shape};
 use crate::ops::rules::output;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Inputs a, a_scale, a_zero_point, b, b_scale, b_zero_point, y_scale, y_zero_point.
 pub struct QLinearMatMul;
 
 impl OpSpec for QLinearMatMul {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("QLinearMatMul")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("QLinearMatMul", &[10, 21])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,15 +3,15 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{int, output, require_rank};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, microsoft};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib};
 use crate::ops::window::pool_shape;
 
 /// Inputs X, x_scale, x_zero_point, y_scale, y_zero_point; channels may be last.
 pub struct QLinearPool;
 
 impl OpSpec for QLinearPool {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [microsoft("QLinearAveragePool"), microsoft("QLinearGlobalAveragePool")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [contrib("QLinearAveragePool"), contrib("QLinearGlobalAveragePool")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
 use crate::ops::rules::{int, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, microsoft, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib, op};
 
 /// Float to integer: `saturate(round(x / scale) + zero_point)`.
 pub struct QuantizeLinear;
 
 impl OpSpec for QuantizeLinear {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("QuantizeLinear"), microsoft("QuantizeLinear")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25]), contrib("QuantizeLinear")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

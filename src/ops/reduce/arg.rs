@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::DType;
 use crate::ops::rules::{axis_mask, int, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 use super::reduction::reduced;
 
@@ -11,8 +11,8 @@ use super::reduction::reduced;
 pub struct Arg;
 
 impl OpSpec for Arg {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("ArgMax"), onnx("ArgMin")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("ArgMax", &[1, 11, 12, 13]), op("ArgMin", &[1, 11, 12, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

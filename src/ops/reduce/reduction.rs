@@ -2,8 +2,8 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
-use crate::ops::rules::{Listed, attribute_to_input, axis_mask, int, listed, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::rules::{Listed, add_dims, attribute_to_input, axis_mask, int, listed, mul_dims, output, vector};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// One value per group of elements along some axes.
 pub struct Reduction;
@@ -13,25 +13,29 @@ fn axes_input_since(cx: &InferContext) -> i64 {
 }
 
 impl OpSpec for Reduction {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("ReduceMean"),
-                onnx("ReduceSum"),
-                onnx("ReduceMax"),
-                onnx("ReduceMin"),
-                onnx("ReduceProd"),
-                onnx("ReduceL1"),
-                onnx("ReduceL2"),
-                onnx("ReduceSumSquare"),
-                onnx("ReduceLogSum"),
-                onnx("ReduceLogSumExp"),
+                op("ReduceMean", &[1, 11, 13, 18]),
+                op("ReduceSum", &[1, 11, 13]),
+                op("ReduceMax", &[1, 11, 12, 13, 18, 20]),
+                op("ReduceMin", &[1, 11, 12, 13, 18, 20]),
+                op("ReduceProd", &[1, 11, 13, 18]),
+                op("ReduceL1", &[1, 11, 13, 18]),
+                op("ReduceL2", &[1, 11, 13, 18]),
+                op("ReduceSumSquare", &[1, 11, 13, 18]),
+                op("ReduceLogSum", &[1, 11, 13, 18]),
+                op("ReduceLogSumExp", &[1, 11, 13, 18]),
             ]
         }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
-        output(cx.elem(0), shape(cx)?)
+        let mut out = output(cx.elem(0), shape(cx)?)?;
+        if let [inferred] = &mut out[..] {
+            inferred.data = data(cx);
+        }
+        Ok(out)
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
@@ -57,4 +61,24 @@ fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
 pub fn reduced(shape: &[Dim], mask: &[bool], keep: bool) -> Vec<Dim> {
     let sizes = shape.iter().zip(mask).filter(|(_, gone)| keep || !**gone);
     sizes.map(|(d, &gone)| if gone { Dim::Known(1) } else { d.clone() }).collect()
+}
+
+/// Shape arithmetic: a vector of sizes reduced to one number.
+fn data(cx: &InferContext) -> Option<Vec<Dim>> {
+    let [_] = cx.shape(0)? else { return None };
+    let over_all = match listed(cx, "axes", 1, axes_input_since(cx)).ok()? {
+        Listed::Known(axes) if !axes.is_empty() => true,
+        Listed::Unknown => false,
+        _ => int(cx, "noop_with_empty_axes", 0).ok()? == 0,
+    };
+    if !over_all || !cx.elem(0)?.is_int() {
+        return None;
+    }
+    let sizes = vector(cx, 0)?;
+    let reduced = match &*cx.node.op.op_type {
+        "ReduceProd" => sizes.iter().fold(Dim::Known(1), |a, b| mul_dims(&a, b)),
+        "ReduceSum" => sizes.iter().fold(Dim::Known(0), |a, b| add_dims(&a, b)),
+        _ => return None,
+    };
+    Some(vec![reduced])
 }

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, DType, Dim};
 use crate::ops::rules::{output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Converts elements to another type.
 pub struct Cast;
@@ -24,8 +24,8 @@ fn target(cx: &InferContext) -> Result<Option<DType>> {
 }
 
 impl OpSpec for Cast {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Cast"), onnx("CastLike")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Cast", &[1, 6, 9, 13, 19, 21, 23, 24, 25]), op("CastLike", &[15, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim};
 use crate::ops::rules::{DATA_LIMIT, add_dims, axis, int, is_f32, merge_dim, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Joins tensors along an axis.
 pub struct Concat;
@@ -35,8 +35,8 @@ pub fn concat_shape(cx: &InferContext, at: i64, slots: impl Iterator<Item = usiz
 }
 
 impl OpSpec for Concat {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Concat")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Concat", &[1, 4, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

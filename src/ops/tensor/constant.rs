@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, DType, Dim, Tensor};
 use crate::ops::rules::DATA_LIMIT;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// A tensor in an attribute.
 pub struct Constant;
 
 impl OpSpec for Constant {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Constant")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Constant", &[1, 9, 11, 12, 13, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
 use crate::ops::rules::{DATA_LIMIT, output, requested_shape};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// A tensor of one repeated element.
 pub struct ConstantOfShape;
 
 impl OpSpec for ConstantOfShape {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("ConstantOfShape")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("ConstantOfShape", &[9, 20, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

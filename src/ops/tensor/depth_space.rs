@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::rules::{int, is_f32, mul_dims, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Moves blocks between the channel axis and the plane.
 pub struct DepthSpace;
 
 impl OpSpec for DepthSpace {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("DepthToSpace"), onnx("SpaceToDepth")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("DepthToSpace", &[1, 11, 13]), op("SpaceToDepth", &[1, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

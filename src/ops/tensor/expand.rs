@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{broadcast, is_f32, output, requested_shape};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Broadcasts a tensor and a requested shape.
 pub struct Expand;
 
 impl OpSpec for Expand {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Expand")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Expand", &[8, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

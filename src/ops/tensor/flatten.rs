@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::ops::rules::{axis, int, is_f32, output, product};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Makes a matrix by joining the axes before and from `axis` on.
 pub struct Flatten;
 
 impl OpSpec for Flatten {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Flatten")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Flatten", &[1, 9, 11, 13, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{axis, int, is_f32, known_vector, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Picks slices along an axis.
 pub struct Gather;
 
 impl OpSpec for Gather {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Gather")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Gather", &[1, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::rules::output;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Picks one element per index.
 pub struct GatherElements;
 
 impl OpSpec for GatherElements {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("GatherElements")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("GatherElements", &[11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -2,14 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::ops::rules::{int, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Picks slices at the coordinates in the last axis of the indices.
 pub struct GatherNd;
 
 impl OpSpec for GatherNd {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("GatherND")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("GatherND", &[11, 12, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

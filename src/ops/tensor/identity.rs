@@ -2,14 +2,14 @@
 
 use crate::error::Result;
 use crate::ops::rules::{is_f32, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Its input under another name: the one op here that also passes sequences.
 pub struct Identity;
 
 impl OpSpec for Identity {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Identity")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Identity", &[1, 13, 14, 16, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -4,22 +4,23 @@
 use crate::error::Result;
 use crate::ir::OpId;
 use crate::ops::rules::same_as;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Output 0 has the type of input 0.
 pub struct InPlace;
 
 impl OpSpec for InPlace {
-    fn keys(&self) -> &'static [OpKey] {
+    fn schemas(&self) -> &'static [Schema] {
         &const {
             [
-                onnx("Scatter"),
-                onnx("ScatterElements"),
-                onnx("ScatterND"),
-                onnx("CumSum"),
-                onnx("CumProd"),
-                onnx("Trilu"),
-                onnx("ReverseSequence"),
+                op("Scatter", &[9, 11]),
+                op("ScatterElements", &[11, 13, 16, 18]),
+                op("ScatterND", &[11, 13, 16, 18]),
+                op("CumSum", &[11, 14]),
+                op("CumProd", &[26]),
+                op("Trilu", &[14]),
+                op("TensorScatter", &[24]),
+                op("ReverseSequence", &[10]),
             ]
         }
     }

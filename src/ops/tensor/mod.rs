@@ -1,11 +1,14 @@
 //! Operators that move, select or describe elements.
 
 pub mod cast;
+pub mod center_crop_pad;
+pub mod compress;
 pub mod concat;
 pub mod constant;
 pub mod constant_of_shape;
 pub mod depth_space;
 pub mod expand;
+pub mod eye_like;
 pub mod flatten;
 pub mod gather;
 pub mod gather_elements;
@@ -25,4 +28,5 @@ pub mod squeeze;
 pub mod tile;
 pub mod topk;
 pub mod transpose;
+pub mod unique;
 pub mod unsqueeze;

@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::{DType, Dim};
 use crate::ops::rules::output;
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Coordinates of the elements other than 0, as many as there are.
 pub struct NonZero;
 
 impl OpSpec for NonZero {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("NonZero")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("NonZero", &[9, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

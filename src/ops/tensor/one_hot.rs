@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::rules::{axis, int, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// A new axis that is "on" at each index.
 pub struct OneHot;
 
 impl OpSpec for OneHot {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("OneHot")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("OneHot", &[9, 11])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

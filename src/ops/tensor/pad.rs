@@ -1,16 +1,17 @@
 //! Pad: amounts and the constant are attributes before operator set 11, inputs as of it; 18 adds axes.
 
 use crate::error::{Error, Result};
-use crate::ir::{DType, Dim, Tensor};
+use crate::ir::{Dim, Tensor};
+use crate::ops::legacy::scalar;
 use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Adds (or, with negative amounts, removes) elements at the ends of axes.
 pub struct Pad;
 
 impl OpSpec for Pad {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Pad")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Pad", &[1, 2, 11, 13, 18, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -26,31 +27,31 @@ impl OpSpec for Pad {
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
-        if cx.opset < 2 {
-            return Upgrade::Impossible("its form before operator set 2 is not supported".into());
-        }
         if cx.opset >= 11 || to < 11 {
             return Upgrade::Same;
         }
-        let (Some(pads), Ok(value)) = (cx.node.ints("pads"), float(cx, "value", 0.0)) else {
+        let (Some(pads), Ok(value)) = (cx.node.ints(name(cx)), float(cx, "value", 0.0)) else {
             return Upgrade::Impossible("its attribute \"pads\" is missing".into());
         };
         let mut new_inputs = vec![(1, Tensor::from_i64(&[pads.len()], pads))];
-        match cx.elem(0) {
+        match scalar(cx.elem(0), value) {
             _ if value == 0.0 => {}
-            Some(DType::F32) => new_inputs.push((2, Tensor::from_f32(&[], &[value]))),
-            Some(DType::F64) => new_inputs.push((2, Tensor::from_f64(&[], &[value.into()]))),
-            _ => return Upgrade::Impossible("the element type of its input is not f32".into()),
+            Some(constant) => new_inputs.push((2, constant)),
+            None => return Upgrade::Impossible("the element type of its input is not known".into()),
         }
-        Upgrade::Changed { node: Box::new(without(cx.node, &["pads", "value"])), new_inputs }
+        Upgrade::Changed { node: Box::new(without(cx.node, &["paddings", "pads", "value"])), new_inputs }
     }
+}
+
+/// Attribute that holds the amounts.
+fn name(cx: &InferContext) -> &'static str {
+    if cx.opset < 2 { "paddings" } else { "pads" }
 }
 
 fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
     let Some(shape) = cx.shape(0) else { return Ok(None) };
     let rank = shape.len();
-    let name = if cx.opset < 2 { "paddings" } else { "pads" };
-    let pads = match listed(cx, name, 1, 11)? {
+    let pads = match listed(cx, name(cx), 1, 11)? {
         Listed::Known(pads) => pads,
         Listed::Unknown => return Ok(Some(vec![Dim::Unknown; rank])),
         Listed::Absent => return Err(Error::invalid("its pads are missing")),

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::rules::{DATA_LIMIT, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Numbers from a start below a limit.
 pub struct Range;
 
 impl OpSpec for Range {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Range")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Range", &[11])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -2,16 +2,16 @@
 
 use crate::error::{Error, Result};
 use crate::ir::Dim;
-use crate::ops::rules::{Listed, int, is_f32, listed, output, unknown_of_len, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::rules::{Listed, attribute_to_input, int, is_f32, listed, output, unknown_of_len, vector};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use std::sync::Arc;
 
 /// Gives the elements another shape.
 pub struct Reshape;
 
 impl OpSpec for Reshape {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Reshape")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Reshape", &[1, 5, 13, 14, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -28,10 +28,7 @@ impl OpSpec for Reshape {
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
-        if cx.opset < 5 {
-            return Upgrade::Impossible("its form before operator set 5 is not supported".into());
-        }
-        Upgrade::Same
+        if cx.opset < 5 { attribute_to_input(cx, "shape", 1) } else { Upgrade::Same }
     }
 }
 

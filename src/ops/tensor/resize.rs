@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, OpId, Tensor};
 use crate::ops::rules::{axis, ints, is_f32, output, string, unknown_of_len, vector, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Source, Step, Upgrade, op};
 
 /// Resamples a tensor.
 pub struct Resize;
 
 impl OpSpec for Resize {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Resize"), onnx("Upsample")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Resize", &[10, 11, 13, 18, 19]), op("Upsample", &[1, 7, 9, 10])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -44,21 +44,29 @@ impl OpSpec for Resize {
         };
         let scales: Option<Vec<f32>> = match cx.node.attribute("scales") {
             Some(AttributeValue::Floats(v)) if cx.opset < 9 => Some(v.clone()),
-            _ if cx.opset < 9 => None,
-            _ => cx.constant(1).and_then(|t| t.to_f32().ok()),
+            _ if cx.opset < 7 => first_scales(cx),
+            _ => None,
         };
-        let Some(scales) = scales else { return Upgrade::Impossible("its scales are not constant".into()) };
-        let mut node = without(cx.node, &["scales"]);
+        let scales = match scales {
+            Some(s) => Source::Constant(Tensor::from_f32(&[s.len()], &s)),
+            None if cx.opset >= 9 => Source::Input(1),
+            None => return Upgrade::Impossible("its scales are missing".into()),
+        };
+        let mut node = without(cx.node, &["scales", "height_scale", "width_scale"]);
         if is_upsample {
             node.op = OpId::onnx("Resize");
         }
         node.set("mode", AttributeValue::String(mode.into_bytes()));
         node.set("coordinate_transformation_mode", "asymmetric".into());
         node.set("nearest_mode", "floor".into());
-        let roi = Tensor::from_f32(&[0], &[]);
-        let scales = Tensor::from_f32(&[scales.len()], &scales);
-        Upgrade::Changed { node: Box::new(node), new_inputs: vec![(1, roi), (2, scales)] }
+        let roi = Source::Constant(Tensor::from_f32(&[0], &[]));
+        Upgrade::Replaced(vec![Step { node, inputs: vec![Source::Input(0), roi, scales] }])
     }
+}
+
+/// The scales of the first Upsample, for images `[n, c, height, width]`.
+fn first_scales(cx: &InferContext) -> Option<Vec<f32>> {
+    Some(vec![1.0, 1.0, cx.node.float("height_scale")?, cx.node.float("width_scale")?])
 }
 
 /// The scales: an attribute of the first Upsample, then input 1, then input 2.

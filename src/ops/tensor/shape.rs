@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::{DType, Dim};
 use crate::ops::rules::{int, output, product};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// Where shape arithmetic begins.
 pub struct Shape;
 
 impl OpSpec for Shape {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Shape"), onnx("Size")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Shape", &[1, 13, 15, 19, 21, 23, 24, 25]), op("Size", &[1, 13, 19, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

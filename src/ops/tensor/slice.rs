@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Tensor};
 use crate::ops::rules::{axis, ints, is_f32, known_vector, output, vector, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Selects a range with a step along some axes.
 pub struct Slice;
@@ -17,8 +17,8 @@ struct Cut {
 }
 
 impl OpSpec for Slice {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Slice")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Slice", &[1, 10, 11, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -4,14 +4,14 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, Node};
 use crate::ops::rules::{Listed, attribute_to_input, axis, int, is_f32, listed};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Cuts a tensor into pieces along an axis.
 pub struct Split;
 
 impl OpSpec for Split {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Split")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Split", &[1, 2, 11, 13, 18])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -33,7 +33,7 @@ impl OpSpec for Split {
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
-        if cx.opset < 2 {
+        if cx.opset < 2 && cx.present(1) {
             return Upgrade::Impossible("its form before operator set 2 is not supported".into());
         }
         let moved = if cx.opset < 13 && to >= 13 { attribute_to_input(cx, "split", 1) } else { Upgrade::Same };

@@ -3,14 +3,14 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::rules::{Listed, attribute_to_input, axis_mask, is_f32, listed, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Removes axes of size 1.
 pub struct Squeeze;
 
 impl OpSpec for Squeeze {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Squeeze")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Squeeze", &[1, 11, 13, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

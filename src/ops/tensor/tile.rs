@@ -2,14 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::ops::rules::{is_f32, mul_dims, output, requested_shape};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Repeats a tensor along each axis.
 pub struct Tile;
 
 impl OpSpec for Tile {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Tile")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Tile", &[1, 6, 13])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

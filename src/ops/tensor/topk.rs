@@ -3,14 +3,14 @@
 use crate::error::Result;
 use crate::ir::{AttributeValue, DType, Dim, Tensor};
 use crate::ops::rules::{axis, int, known_vector, without};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// The largest (or smallest) elements along an axis, and where they were.
 pub struct TopK;
 
 impl OpSpec for TopK {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("TopK")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("TopK", &[1, 10, 11, 24])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

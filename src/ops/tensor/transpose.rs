@@ -2,14 +2,14 @@
 
 use crate::error::{Error, Result};
 use crate::ops::rules::{axis_mask, ints, is_f32, output};
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Permutes the axes.
 pub struct Transpose;
 
 impl OpSpec for Transpose {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Transpose")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Transpose", &[1, 13, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

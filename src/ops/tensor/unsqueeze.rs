@@ -5,14 +5,14 @@ use crate::ir::Dim;
 use crate::ops::rules::{
     DATA_LIMIT, Listed, attribute_to_input, axis_mask, is_f32, listed, output, unknown_of_len, vector,
 };
-use crate::ops::spec::{InferContext, Inferred, OpKey, OpSpec, QuantRole, Upgrade, onnx};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Inserts axes of size 1.
 pub struct Unsqueeze;
 
 impl OpSpec for Unsqueeze {
-    fn keys(&self) -> &'static [OpKey] {
-        &const { [onnx("Unsqueeze")] }
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("Unsqueeze", &[1, 11, 13, 21, 23, 24, 25])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -19,6 +19,7 @@ mod depth_space;
 mod dequantize;
 mod det;
 mod einsum;
+mod extreme;
 mod layout;
 mod linear_attention;
 mod log_softmax;
@@ -65,6 +66,8 @@ pub(super) const BARRIER: &str = "Sardonyx.Barrier";
 /// From an integer accumulator to the quantized result: see [`Requantize`].
 pub(super) const REQUANTIZE: &str = "Sardonyx.Requantize";
 
+/// `Relu` that keeps NaN.
+pub(super) const RELU: &str = "Sardonyx.Relu";
 /// f16 as f32, and every other type as it is.
 pub(super) const WIDEN: &str = "Sardonyx.Widen";
 
@@ -95,6 +98,7 @@ const OURS: &[Row] = &[
     Row("Einsum", "Sardonyx.Einsum", |_, n| Ok(custom(n, einsum::Einsum::parse(n)?))),
     Row("GRU", "Sardonyx.GRU", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "GRU")?))),
     Row("LSTM", "Sardonyx.LSTM", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "LSTM")?))),
+    Row("HardSigmoid", "Sardonyx.HardSigmoid", |_, n| Ok((nan::Activation::hard_sigmoid(n)?.op(), vec![]))),
     Row("LinearAttention", "Sardonyx.LinearAttention", |_, n| {
         Ok(custom(n, linear_attention::LinearAttention::parse(n)?))
     }),
@@ -102,7 +106,9 @@ const OURS: &[Row] = &[
         Ok(custom(n, log_softmax::LogSoftmax::parse(n, ctx.onnx_operator_set_version)?))
     }),
     Row("LpPool", "Sardonyx.LpPool", |_, n| Ok(custom(n, lp_pool::LpPool::parse(n)?))),
+    Row("Max", "Sardonyx.Max", |_, n| Ok(custom(n, extreme::Extremum { max: true }))),
     Row("MaxUnpool", "Sardonyx.MaxUnpool", |_, n| Ok(custom(n, max_unpool::MaxUnpool::parse(n)?))),
+    Row("Min", "Sardonyx.Min", |_, n| Ok(custom(n, extreme::Extremum { max: false }))),
     Row("Mod", "Sardonyx.Mod", |_, n| Ok(custom(n, modulo::Mod::parse(n)?))),
     Row("NegativeLogLikelihoodLoss", "Sardonyx.Loss", |_, n| Ok(custom(n, loss::Loss::parse(n, false)?))),
     Row("NonMaxSuppression", "Sardonyx.NonMaxSuppression", |ctx, n| {
@@ -116,7 +122,7 @@ const OURS: &[Row] = &[
     Row("ReduceLogSumExp", "Sardonyx.ReduceLogSumExp", |_, n| Ok(custom(n, reduce_log::ReduceLog::parse(n, true)?))),
     Row("ReduceMax", "Sardonyx.ReduceMax", |_, n| Ok(custom(n, reduce::Extreme::parse(n, true)?))),
     Row("ReduceMin", "Sardonyx.ReduceMin", |_, n| Ok(custom(n, reduce::Extreme::parse(n, false)?))),
-    Row("Relu", "Sardonyx.Relu", |_, _| Ok((nan::Activation::Relu.op(), vec![]))),
+    Row("Relu", RELU, |_, _| Ok((nan::Activation::Relu.op(), vec![]))),
     Row("Resize", "Sardonyx.Resize", |ctx, n| Ok(custom(n, resize::Resize::parse(n, ctx.onnx_operator_set_version)?))),
     Row("ReverseSequence", "Sardonyx.ReverseSequence", |_, n| {
         Ok(custom(n, reverse_sequence::ReverseSequence::parse(n)?))

@@ -4,6 +4,7 @@ use super::super::custom::{Fact, Kernel};
 use super::common::{flag, zip};
 use super::layout::required;
 use tract_onnx::pb::NodeProto;
+use tract_onnx::tract_hir::internal::tract_num_traits::Float;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::tract_core::broadcast::multi_broadcast;
 
@@ -17,6 +18,12 @@ pub(super) struct Mod {
 impl Mod {
     pub(super) fn parse(node: &NodeProto) -> TractResult<Self> {
         Ok(Self { truncated: flag(node, "fmod")? })
+    }
+
+    fn float<T: Float>(&self, a: T, b: T) -> T {
+        let rest = a % b;
+        let other_sign = rest != T::zero() && (rest < T::zero()) != (b < T::zero());
+        if !self.truncated && other_sign { rest + b } else { rest }
     }
 }
 
@@ -47,7 +54,6 @@ impl Kernel for Mod {
     fn eval(&self, inputs: &[Option<&Tensor>]) -> TractResult<TVec<Tensor>> {
         let (x, y) = (required(inputs, 0)?, required(inputs, 1)?);
         let dtype = x.datum_type();
-        ensure!(self.truncated || !dtype.is_float(), "Mod of floating-point numbers without fmod");
         Ok(tvec![match dtype {
             DatumType::U8 => integer!(u8, x, y, self.truncated),
             DatumType::U16 => integer!(u16, x, y, self.truncated),
@@ -57,9 +63,9 @@ impl Kernel for Mod {
             DatumType::I16 => integer!(i16, x, y, self.truncated),
             DatumType::I32 => integer!(i32, x, y, self.truncated),
             DatumType::I64 => integer!(i64, x, y, self.truncated),
-            DatumType::F32 => zip::<f32, f32>(x, y, |a, b| Ok(a % b)),
-            DatumType::F64 => zip::<f64, f64>(x, y, |a, b| Ok(a % b)),
-            DatumType::F16 => zip::<f16, f16>(x, y, |a, b| Ok(f16::from_f32(a.to_f32() % b.to_f32()))),
+            DatumType::F32 => zip::<f32, f32>(x, y, |a, b| Ok(self.float(a, b))),
+            DatumType::F64 => zip::<f64, f64>(x, y, |a, b| Ok(self.float(a, b))),
+            DatumType::F16 => zip::<f16, f16>(x, y, |a, b| Ok(f16::from_f32(self.float(a.to_f32(), b.to_f32())))),
             other => bail!("Mod of {other:?}"),
         }?])
     }
@@ -78,5 +84,6 @@ mod tests {
         assert_eq!(run(false, &tensor0(7u8), &tensor1(&[2u8, 4])).unwrap(), tensor1(&[1u8, 3]));
         assert!(run(false, &x, &tensor0(0i32)).is_err());
         assert_eq!(run(true, &tensor0(-1.5f32), &tensor0(1f32)).unwrap(), tensor0(-0.5f32));
+        assert_eq!(run(false, &tensor0(-1.5f32), &tensor0(1f32)).unwrap(), tensor0(0.5f32));
     }
 }

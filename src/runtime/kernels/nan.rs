@@ -1,19 +1,28 @@
 //! Activations that keep NaN.
 
+use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::*;
 use tract_onnx::tract_hir::ops::element_wise::ElementWiseOp as Hir;
 use tract_onnx::tract_hir::tract_core::ops::{math, nn};
 
-/// `Relu`, `Sigmoid` and `Tanh` (specification: all versions). tract's own turn NaN into an ordinary number, and so a model that
+/// `Relu`, `Sigmoid`, `Tanh` and `HardSigmoid` (specification: all versions). tract's own turn NaN into an ordinary number, and so a model that
 /// is broken into one that looks sound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Activation {
     Relu,
     Sigmoid,
     Tanh,
+    /// The bits of alpha and beta.
+    HardSigmoid(u32, u32),
 }
 
 impl Activation {
+    pub(super) fn hard_sigmoid(node: &NodeProto) -> TractResult<Self> {
+        let bits =
+            |name, default: f32| -> TractResult<u32> { Ok(node.get_attr_opt(name)?.unwrap_or(default).to_bits()) };
+        Ok(Self::HardSigmoid(bits("alpha", 0.2)?, bits("beta", 0.5)?))
+    }
+
     /// As tract wants it.
     pub(super) fn op(self) -> Box<dyn InferenceOp> {
         expand(Hir(Box::new(self)))
@@ -75,6 +84,18 @@ impl ElementWiseMiniOp for Activation {
             (Self::Sigmoid, DatumType::F64) => in_f64(t, |x| 1.0 / (1.0 + (-x).exp())),
             (Self::Tanh, DatumType::F32) => single(t, &*math::tanh().0),
             (Self::Tanh, DatumType::F64) => in_f64(t, f64::tanh),
+            (Self::HardSigmoid(alpha, beta), DatumType::F32) => {
+                let (alpha, beta) = (f32::from_bits(*alpha), f32::from_bits(*beta));
+                for x in t.try_as_plain_ram_mut()?.as_slice_mut::<f32>()? {
+                    // Unlike min and max, clamp keeps NaN.
+                    *x = (alpha * *x + beta).clamp(0.0, 1.0);
+                }
+                Ok(())
+            }
+            (Self::HardSigmoid(alpha, beta), DatumType::F64) => {
+                let (alpha, beta) = (f64::from(f32::from_bits(*alpha)), f64::from(f32::from_bits(*beta)));
+                in_f64(t, |x| (alpha * x + beta).clamp(0.0, 1.0))
+            }
             (_, other) => bail!("{self:?} of {other:?}"),
         }
     }

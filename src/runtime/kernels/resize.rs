@@ -109,6 +109,10 @@ impl Resize {
             _ => bail!("either scales or sizes are expected"),
         };
         let crop = self.coordinates == Coordinates::TfCropAndResize;
+        // ONNX Runtime reads the roi of volumes differently, and its symmetric coordinates keep no aspect ratio.
+        ensure!(!crop || x.len() <= 4, "tf_crop_and_resize in {} axes", x.len());
+        let symmetric = self.coordinates == Coordinates::HalfPixelSymmetric;
+        ensure!(!symmetric || self.policy == Policy::Stretch, "half_pixel_symmetric with keep_aspect_ratio_policy");
         let roi = if crop { f32s(filled(at(0)?).context("no roi")?)? } else { vec![0.0; 2 * axes.len()] };
         ensure!(roi.len() == 2 * axes.len(), "roi {roi:?}");
         let mut all: Vec<Axis> = x.iter().map(|&n| Axis { len: n, out: n, scale: 1.0, roi: [0.0, 1.0] }).collect();

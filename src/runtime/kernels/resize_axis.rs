@@ -83,8 +83,9 @@ impl Axis {
         match coordinates {
             Coordinates::HalfPixel => half_pixel,
             Coordinates::HalfPixelSymmetric => {
-                let center = len / 2.0;
-                center * (1.0 - out / (scale * len)) + half_pixel
+                // In ONNX Runtime's order: sums round differently in another.
+                let offset = len / 2.0 * (1.0 - out / (scale * len));
+                offset + (x + 0.5) / scale - 0.5
             }
             Coordinates::PytorchHalfPixel => {
                 if self.out > 1 {

@@ -65,7 +65,6 @@ const RIGHT: &[&str] = &[
     "GroupNormalization",
     "HammingWindow",
     "HannWindow",
-    "HardSigmoid",
     "HardSwish",
     "Hardmax",
     "Identity",
@@ -81,11 +80,9 @@ const RIGHT: &[&str] = &[
     "LpNormalization",
     "MatMul",
     "MatMulInteger",
-    "Max",
     "Mean",
     "MeanVarianceNormalization",
     "MelWeightMatrix",
-    "Min",
     "Mish",
     "Mul",
     "Neg",
@@ -235,8 +232,9 @@ fn sampled(node: &Node) -> Option<String> {
     (cubic && node.string("padding_mode") == Some("border")).then(|| "cubic with padding_mode=border".into())
 }
 
-/// Antialiasing is tract's, and tract crops wrongly.
+/// Antialiasing is tract's, which is right about these coordinates only.
 fn resized(node: &Node) -> Option<String> {
-    let crop = node.string("coordinate_transformation_mode") == Some("tf_crop_and_resize");
-    (crop && node.int("antialias").unwrap_or(0) != 0).then(|| "antialias with tf_crop_and_resize".into())
+    let coordinates = node.string("coordinate_transformation_mode").unwrap_or("half_pixel");
+    let plain = matches!(coordinates, "half_pixel" | "asymmetric");
+    (!plain && node.int("antialias").unwrap_or(0) != 0).then(|| format!("antialias with {coordinates}"))
 }

@@ -120,7 +120,7 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "ConvTranspose" if plain::conv_transpose(graph, id) => return Ok(()),
         "Resize" if node.int("antialias").unwrap_or(0) != 0 => return Ok(()),
         "Slice" if plain::slice(graph, id) => return Ok(()),
-        "Einsum" if graph.node_inputs(id).len() != 1 => return Ok(()),
+        "Einsum" if plain::einsum(graph, id) => return Ok(()),
         "AveragePool" | "MaxPool" => return repair::unpadded(graph, id),
         "Pad" if plain::pad(graph, id) => return Ok(()),
         "BatchNormalization" if node.int("training_mode").unwrap_or(0) == 0 => return Ok(()),

@@ -3,7 +3,7 @@
 use crate::ir::{AttributeValue, Graph, NodeId};
 
 /// Attributes of the recurrent operators that tract reads, or that change nothing.
-const RECURRENT: &[&str] = &["direction", "hidden_size", "layout", "linear_before_reset"];
+const RECURRENT: &[&str] = &["direction", "hidden_size", "linear_before_reset"];
 
 /// Padding with one constant, along every axis, by numbers that are known and not negative. tract's other modes use the
 /// constant too.
@@ -54,8 +54,13 @@ pub(super) fn recurrence(graph: &Graph, id: NodeId) -> bool {
             s.iter().zip(default.iter().cycle()).all(|(s, d)| s == d.as_bytes())
                 && s.len().is_multiple_of(default.len())
         }
-        ("input_forget", AttributeValue::Int(0)) => true,
+        ("input_forget" | "layout", AttributeValue::Int(0)) => true,
         (name, _) => RECURRENT.contains(&name),
     });
     known && !lengths_or_peepholes && node.string("direction").unwrap_or("forward") != "reverse"
+}
+
+/// Several operands, or an ellipsis.
+pub(super) fn einsum(graph: &Graph, id: NodeId) -> bool {
+    graph.node_inputs(id).len() != 1 || graph.node(id).string("equation").is_some_and(|e| e.contains('.'))
 }

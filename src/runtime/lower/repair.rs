@@ -1,6 +1,6 @@
 //! Operators that tract has but gets wrong, rewritten to what is right.
 
-use super::super::kernels::BARRIER;
+use super::super::kernels::{BARRIER, RELU};
 use super::emit::Emit;
 use crate::error::Result;
 use crate::ir::{Graph, NodeId, Tensor, ValueId};
@@ -32,7 +32,7 @@ pub(super) fn swish(graph: &mut Graph, id: NodeId) -> Result<()> {
     emit.become_op("Mul", &[x, Some(gate)], &[])
 }
 
-/// Celu as `max(0, x) + alpha * min(0, exp(x / alpha) - 1)`: tract leaves the outer alpha out.
+/// Celu as `max(0, x) - alpha * max(0, 1 - exp(x / alpha))`: tract leaves the outer alpha out.
 pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
     let x = graph.input(id, 0);
     let alpha = graph.node(id).float("alpha").unwrap_or(1.0);
@@ -41,14 +41,14 @@ pub(super) fn celu(graph: &mut Graph, id: NodeId) -> Result<()> {
         let number = emit.constant("number", Tensor::from_f32(&[], &[value]))?;
         Ok(Some(emit.node("CastLike", &[Some(number), x], &[])?))
     };
-    let (alpha, one, zero) = (number(&mut emit, alpha)?, number(&mut emit, 1.0)?, number(&mut emit, 0.0)?);
+    let (alpha, one) = (number(&mut emit, alpha)?, number(&mut emit, 1.0)?);
     let scaled = emit.node("Div", &[x, alpha], &[])?;
     let exp = emit.node("Exp", &[Some(scaled)], &[])?;
-    let below = emit.node("Sub", &[Some(exp), one], &[])?;
-    let below = emit.node("Min", &[Some(below), zero], &[])?;
+    let below = emit.node("Sub", &[one, Some(exp)], &[])?;
+    let below = emit.node(RELU, &[Some(below)], &[])?;
     let below = emit.node("Mul", &[Some(below), alpha], &[])?;
-    let above = emit.node("Max", &[x, zero], &[])?;
-    emit.become_op("Add", &[Some(above), Some(below)], &[])
+    let above = emit.node(RELU, &[x], &[])?;
+    emit.become_op("Sub", &[Some(above), Some(below)], &[])
 }
 
 /// Softplus as `max(0, x) + log(1 + exp(-|x|))`: tract's overflows from 89 on.
@@ -62,7 +62,7 @@ pub(super) fn softplus(graph: &mut Graph, id: NodeId) -> Result<()> {
     let exp = emit.node("Exp", &[Some(below)], &[])?;
     let sum = emit.node("Add", &[Some(exp), Some(one)], &[])?;
     let log = emit.node("Log", &[Some(sum)], &[])?;
-    let above = emit.node("Relu", &[x], &[])?;
+    let above = emit.node(RELU, &[x], &[])?;
     emit.become_op("Add", &[Some(above), Some(log)], &[])
 }
 

@@ -1,0 +1,18 @@
+//! ONNX Runtime's fused activations.
+
+use crate::error::Result;
+use crate::ops::rules::same_as;
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib};
+
+/// The output has the first input's type.
+pub struct Activation;
+
+impl OpSpec for Activation {
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [contrib("Gelu"), contrib("FastGelu"), contrib("BiasGelu"), contrib("QuickGelu")] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        same_as(cx, 0)
+    }
+}

@@ -1,0 +1,3 @@
+//! Training losses.
+
+pub mod cross_entropy;

@@ -1,0 +1,3 @@
+//! Classical machine learning (`ai.onnx.ml`).
+
+pub mod estimator;

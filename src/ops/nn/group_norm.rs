@@ -1,0 +1,47 @@
+//! GroupNormalization: scale and bias are per group before operator set 21, per channel as of it.
+
+use crate::error::Result;
+use crate::ir::{AttributeValue, Dim, Tensor};
+use crate::ops::legacy::step;
+use crate::ops::rules::{int, same_as, size};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Source, Step, Upgrade, op};
+
+/// Normalization over groups of channels.
+pub struct GroupNormalization;
+
+impl OpSpec for GroupNormalization {
+    fn schemas(&self) -> &'static [Schema] {
+        &const { [op("GroupNormalization", &[18, 21])] }
+    }
+
+    fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
+        same_as(cx, 0)
+    }
+
+    fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
+        if cx.opset >= 21 || to < 21 {
+            return Upgrade::Same;
+        }
+        let groups = int(cx, "num_groups", 0).unwrap_or(0);
+        let per_group = match size(cx, 0, 1) {
+            Dim::Known(channels) if groups > 0 && channels % groups == 0 => channels / groups,
+            _ => return Upgrade::Impossible("its number of channels, or of groups, is not known".into()),
+        };
+        let Some(elem) = cx.elem(0) else {
+            return Upgrade::Impossible("the element type of its input is not known".into());
+        };
+        let mut node = cx.node.clone();
+        // Operator set 21 would compute in f32 by default, 18 computed in the input's type.
+        node.set("stash_type", AttributeValue::Int(elem.onnx().into()));
+        let mut steps = vec![];
+        for slot in [1, 2] {
+            let ints = |v: &[i64]| Source::Constant(Tensor::from_i64(&[v.len()], v));
+            let at = steps.len();
+            steps.push(step("Reshape", vec![Source::Input(slot), ints(&[-1, 1])], &[]));
+            steps.push(step("Expand", vec![Source::Step(at), ints(&[1, per_group])], &[]));
+            steps.push(step("Reshape", vec![Source::Step(at + 1), ints(&[-1])], &[]));
+        }
+        steps.push(Step { node, inputs: vec![Source::Input(0), Source::Step(2), Source::Step(5)] });
+        Upgrade::Replaced(steps)
+    }
+}

@@ -1,0 +1,5 @@
+//! Random numbers.
+
+pub mod generate;
+pub mod like;
+pub mod multinomial;
