@@ -5,6 +5,8 @@
 mod choices;
 #[path = "common/graphs.rs"]
 mod graphs;
+#[path = "common/judge.rs"]
+mod judge;
 #[path = "common/layout.rs"]
 mod layout;
 #[path = "../fuzz/src/targets.rs"]

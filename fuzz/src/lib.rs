@@ -4,6 +4,8 @@
 mod choices;
 #[path = "../../tests/common/graphs.rs"]
 pub mod graphs;
+#[path = "../../tests/common/judge.rs"]
+mod judge;
 #[path = "../../tests/common/layout.rs"]
 mod layout;
 pub mod targets;

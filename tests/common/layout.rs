@@ -49,7 +49,7 @@ impl Maker<'_> {
         let n: usize = tail.iter().product();
         let mut dims: Vec<usize> = match self.c.below(4) {
             0 => vec![n],
-            1 if n % 2 == 0 => vec![2, n / 2],
+            1 if n.is_multiple_of(2) => vec![2, n / 2],
             2 => vec![n, 1],
             _ => tail.iter().rev().copied().collect(),
         };

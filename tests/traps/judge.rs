@@ -99,7 +99,7 @@ pub fn occurrences(graph: &Graph, op: &str) -> usize {
 fn feeds(model: &Model, on: On) -> Vec<Feed> {
     let mut typed = model.clone();
     infer_types(&mut typed).unwrap();
-    let plain = probes(&typed.graph);
+    let plain = probes(&typed.graph, 16);
     match on {
         On::Nothing(_) => vec![],
         On::Plain => plain.unwrap().into_iter().map(|p| p.feed).collect(),
