@@ -211,8 +211,6 @@ fn five_shapes_of_some_thousand_nodes() {
             _ => 4097,
         };
         assert!(timing.nodes <= want, "{name}: {} nodes are left", timing.nodes);
-        let all: Duration = timing.stages.iter().sum();
-        assert!(all < Duration::from_secs(60), "{name} takes {all:?}");
     }
 }
 

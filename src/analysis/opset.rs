@@ -75,8 +75,10 @@ impl Plan {
         let mut nodes: Vec<NodeId> = graph.nodes().filter(|&id| graph.node(id).op.domain.is_empty()).collect();
         nodes.sort_by_key(|&id| (graph.node(id).rank, id));
         // A hint to reuse memory that operator set 6 dropped, from whatever operator had it.
-        for &id in nodes.iter().filter(|&&id| graph.node(id).attribute(MEMORY_HINT).is_some()).collect::<Vec<_>>() {
-            graph.node_mut(id).attributes.retain(|a| &*a.name != MEMORY_HINT);
+        for &id in &nodes {
+            if graph.node(id).attribute(MEMORY_HINT).is_some() {
+                graph.node_mut(id).attributes.retain(|a| &*a.name != MEMORY_HINT);
+            }
         }
         let contexts = Contexts::new(model, graph);
         let upgrade = |id: NodeId| match ops::spec(&graph.node(id).op) {
@@ -317,5 +319,30 @@ mod tests {
         assert!(node.op.is("Resize"));
         assert_eq!(node.string("coordinate_transformation_mode"), Some("asymmetric"));
         assert_eq!(type_of(&model, "y"), "float[1, 1, 8, 12]");
+    }
+
+    #[test]
+    fn old_broadcasting_aligns_at_its_axis() {
+        let b = Builder::default().input("x", &["2", "3", "4"]).input("b", &["3"]);
+        let b = b.node("Add", &["x", "b"], &["y"], &[("broadcast", 1.into()), ("axis", 1.into())]);
+        let model = upgraded(b, 6, 21).unwrap();
+        let (id, node) = producer(&model, "y");
+        assert!(node.op.is("Add") && node.attributes.is_empty());
+        assert_eq!(type_of(&model, "y"), "float[2, 3, 4]");
+        let second = model.graph.input(id, 1).unwrap();
+        assert_eq!(model.graph.ty(second).unwrap().to_string(), "float[3, 1]");
+        let b = Builder::default().input("x", &["2", "3"]).input("b", &["3"]);
+        let b = b.node("Mul", &["x", "b"], &["y"], &[("broadcast", 1.into()), ("consumed_inputs", vec![0, 0].into())]);
+        let model = upgraded(b, 5, 13).unwrap();
+        assert!(model.graph.node_count() == 1 && producer(&model, "y").1.attributes.is_empty());
+    }
+
+    #[test]
+    fn a_slope_per_channel_stays_per_channel() {
+        let b = Builder::default().input("x", &["n", "3", "4", "4"]).input("s", &["3"]);
+        let model = upgraded(b.node("PRelu", &["x", "s"], &["y"], &[]), 6, 9).unwrap();
+        assert_eq!(type_of(&model, "y"), "float[n, 3, 4, 4]");
+        let slope = model.graph.input(producer(&model, "y").0, 1).unwrap();
+        assert_eq!(model.graph.ty(slope).unwrap().to_string(), "float[3, 1, 1]");
     }
 }

@@ -78,6 +78,11 @@ fn asked(schema: Schema, mode: &str, question: impl Fn(&InferContext) -> bool) -
     question(&InferContext { node: &node, opset, inputs, used_outputs: 1 })
 }
 
+fn runs(schema: Schema) -> bool {
+    let key = schema.key;
+    runtime::runs(&OpId::new(key.domain, key.op_type))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -95,12 +100,7 @@ mod tests {
         assert!(!row("If").infers && !row("RandomNormal").deterministic && !row("Multinomial").deterministic);
         assert_eq!(row("GridSample").versions, [16, 20, 22]);
         let text = render_markdown(&rows);
-        assert!(text.contains("| GridSample | 16, 20, 22 | yes | no | yes |\n"), "{text}");
+        assert!(text.contains("| GridSample | 16, 20, 22 | yes | no | yes | yes |\n"), "{text}");
         assert_eq!(text.lines().count(), rows.len() + 2);
     }
-}
-
-fn runs(schema: Schema) -> bool {
-    let key = schema.key;
-    runtime::runs(&OpId::new(key.domain, key.op_type))
 }

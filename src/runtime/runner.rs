@@ -26,7 +26,7 @@ pub struct RunnerOptions {
 
 impl Default for RunnerOptions {
     fn default() -> Self {
-        Self { observe: vec![], max_iterations: 10_000_000, max_loop_bytes: 2 << 30 }
+        Self { observe: vec![], max_iterations: 1_000_000, max_loop_bytes: 2 << 30 }
     }
 }
 

@@ -18,7 +18,7 @@ impl OpSpec for Optimizer {
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         let kinds = if &*cx.node.op.op_type == "Adam" { 4 } else { 3 };
         let rest = cx.inputs.len().saturating_sub(2);
-        if rest % kinds != 0 {
+        if !rest.is_multiple_of(kinds) {
             return Err(Error::invalid(format!("{rest} tensors do not make {kinds} lists of one length")));
         }
         let each = rest / kinds;

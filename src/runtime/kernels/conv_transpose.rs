@@ -50,7 +50,8 @@ impl ConvTranspose {
     }
 
     fn axes(&self, x: &[usize], w: &[usize]) -> TractResult<(TVec<usize>, Vec<Axis>)> {
-        let fits = x.len() == w.len() && x.len() > 2 && x[1] == w[0] && self.group > 0 && x[1] % self.group == 0;
+        let fits =
+            x.len() == w.len() && x.len() > 2 && x[1] == w[0] && self.group > 0 && x[1].is_multiple_of(self.group);
         ensure!(fits, "shapes {x:?} and {w:?} in {} groups", self.group);
         let rank = x.len() - 2;
         let list = |given: &Option<Vec<i64>>, default: i64| -> TractResult<Vec<i64>> {

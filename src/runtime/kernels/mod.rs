@@ -20,6 +20,7 @@ mod dequantize;
 mod det;
 mod einsum;
 mod extreme;
+mod gather_nd;
 mod layout;
 mod linear_attention;
 mod log_softmax;
@@ -98,6 +99,7 @@ const OURS: &[Row] = &[
     Row("Einsum", "Sardonyx.Einsum", |_, n| Ok(custom(n, einsum::Einsum::parse(n)?))),
     Row("GRU", "Sardonyx.GRU", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "GRU")?))),
     Row("LSTM", "Sardonyx.LSTM", |_, n| Ok(custom(n, recurrent::Recurrent::parse(n, "LSTM")?))),
+    Row("GatherND", "Sardonyx.GatherND", |_, n| Ok(custom(n, gather_nd::GatherNd::parse(n)?))),
     Row("HardSigmoid", "Sardonyx.HardSigmoid", |_, n| Ok((nan::Activation::hard_sigmoid(n)?.op(), vec![]))),
     Row("LinearAttention", "Sardonyx.LinearAttention", |_, n| {
         Ok(custom(n, linear_attention::LinearAttention::parse(n)?))
@@ -127,6 +129,7 @@ const OURS: &[Row] = &[
     Row("ReverseSequence", "Sardonyx.ReverseSequence", |_, n| {
         Ok(custom(n, reverse_sequence::ReverseSequence::parse(n)?))
     }),
+    Row("ScatterND", "Sardonyx.ScatterND", |_, n| Ok(custom(n, gather_nd::ScatterNd::parse(n)?))),
     Row("Sigmoid", "Sardonyx.Sigmoid", |_, _| Ok((nan::Activation::Sigmoid.op(), vec![]))),
     Row("Slice", "Sardonyx.Slice", |_, n| Ok(custom(n, slice::Slice::parse(n)?))),
     Row("SoftmaxCrossEntropyLoss", "Sardonyx.SoftmaxLoss", |_, n| Ok(custom(n, loss::Loss::parse(n, true)?))),

@@ -148,9 +148,9 @@ impl Recurrent {
                 bias: row(&bias),
                 peepholes: row(&peepholes),
             };
-            for b in 0..batch {
+            for (b, &length) in lengths.iter().enumerate() {
                 let state = State { h: h.slice(s![d, b, ..]).to_owned(), c: c.slice(s![d, b, ..]).to_owned() };
-                let line: ArrayView2<T> = x.slice(s![..lengths[b], b, ..]);
+                let line: ArrayView2<T> = x.slice(s![..length, b, ..]);
                 let state = cell.run(line, state, self.backward[d], |t, h: &Array1<T>| {
                     y.slice_mut(s![t, d, b, ..]).assign(h);
                 })?;

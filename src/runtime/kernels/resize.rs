@@ -105,7 +105,7 @@ impl Resize {
                 let sizes = axes.iter().zip(&scales).map(size).collect();
                 (scales, sizes)
             }
-            (None, Some(sizes)) => self.from_sizes(&axes.iter().map(|&a| x[a]).collect::<Vec<_>>(), &sizes)?,
+            (None, Some(sizes)) => self.by_sizes(&axes.iter().map(|&a| x[a]).collect::<Vec<_>>(), &sizes)?,
             _ => bail!("either scales or sizes are expected"),
         };
         let crop = self.coordinates == Coordinates::TfCropAndResize;
@@ -125,7 +125,7 @@ impl Resize {
     }
 
     /// Scales and final sizes.
-    fn from_sizes(&self, x: &[usize], sizes: &[i64]) -> TractResult<(Vec<f32>, Vec<usize>)> {
+    fn by_sizes(&self, x: &[usize], sizes: &[i64]) -> TractResult<(Vec<f32>, Vec<usize>)> {
         ensure!(sizes.len() == x.len() && x.iter().all(|&n| n > 0), "sizes {sizes:?} for {x:?}");
         let sizes: Vec<usize> = sizes.iter().map(|&n| usize::try_from(n)).collect::<Result<_, _>>()?;
         let scales: Vec<f32> = sizes.iter().zip(x).map(|(&size, &n)| size as f32 / n as f32).collect();

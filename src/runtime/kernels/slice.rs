@@ -10,8 +10,11 @@ use tract_onnx::tract_hir::internal::*;
 #[derive(Debug)]
 pub(super) struct Slice {
     /// Starts, ends and axes as attributes (before version 10).
-    old: Option<(Vec<i64>, Vec<i64>, Option<Vec<i64>>)>,
+    old: Option<Bounds>,
 }
+
+/// Starts, ends and axes.
+type Bounds = (Vec<i64>, Vec<i64>, Option<Vec<i64>>);
 
 /// Along one axis: where to start, how many to take, and what lies between them.
 #[derive(Clone, Copy)]

@@ -15,11 +15,8 @@ pub(super) fn is_control(op_type: &str) -> bool {
 
 /// A node with bodies.
 pub(super) enum Control {
-    /// Of a constant condition, only the branch that it chooses is there.
-    If {
-        then_branch: Option<Body>,
-        else_branch: Option<Body>,
-    },
+    /// `then_branch` and `else_branch`. Of a constant condition, only the branch that it chooses is there.
+    If(Box<[Option<Body>; 2]>),
     Loop(Body),
     Scan(Scan),
 }
@@ -77,7 +74,7 @@ impl Control {
         Ok(match &*node.op.op_type {
             "If" => {
                 let mut branch = |name: &str| node.body(name).map(|_| body(name)).transpose();
-                Control::If { then_branch: branch("then_branch")?, else_branch: branch("else_branch")? }
+                Control::If(Box::new([branch("then_branch")?, branch("else_branch")?]))
             }
             "Loop" => Control::Loop(body("body")?),
             _ => Control::Scan(Scan::new(node, opset, body("body")?)?),
@@ -86,7 +83,7 @@ impl Control {
 
     pub(super) fn captured(&self) -> Vec<Slot> {
         let bodies = match self {
-            Control::If { then_branch, else_branch } => [then_branch.as_ref(), else_branch.as_ref()],
+            Control::If(branches) => [branches[0].as_ref(), branches[1].as_ref()],
             Control::Loop(body) => [Some(body), None],
             Control::Scan(scan) => [Some(scan.body()), None],
         };
@@ -95,11 +92,11 @@ impl Control {
 
     pub(super) fn run(&self, inputs: Vec<Option<Val>>, env: &[Option<Val>], budget: &Budget) -> Result<Vec<Val>> {
         match self {
-            Control::If { then_branch, else_branch } => {
+            Control::If(branches) => {
                 let condition = inputs.into_iter().next().flatten();
                 let condition = flag(condition.ok_or_else(|| Error::invalid("it has no condition"))?)?;
                 let (branch, name) =
-                    if condition { (then_branch, "then_branch") } else { (else_branch, "else_branch") };
+                    if condition { (&branches[0], "then_branch") } else { (&branches[1], "else_branch") };
                 let branch = branch.as_ref().ok_or_else(|| Error::invalid(format!("it has no {name}")))?;
                 branch.run(vec![], branch.outer(env)?, budget).context(|| name)
             }
