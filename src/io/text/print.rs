@@ -225,6 +225,7 @@ impl Printer {
         }
         let ty = ty.ok_or_else(|| Error::unsupported("an attribute without type, as text"))?;
         self.out.push_str(&format!("{}: {ty} = ", part(a.name())));
+        let missing = || Error::unsupported("an attribute without a value of its type, as text");
         match a.r#type() {
             T::Int => self.out.push_str(&a.i().to_string()),
             T::Float => self.out.push_str(&format!("{:?}", a.f())),
@@ -235,12 +236,12 @@ impl Printer {
                 let all: Result<Vec<_>> = a.strings.iter().map(|s| utf8(s)).collect();
                 self.out.push_str(&format!("[{}]", all?.join(", ")));
             }
-            T::Tensor => a.t.iter().try_for_each(|t| self.tensor(t, false))?,
+            T::Tensor => self.tensor(a.t.as_ref().ok_or_else(missing)?, false)?,
             T::Tensors => self.list(&a.tensors, |p, t| p.tensor(t, false))?,
-            T::Graph => a.g.iter().try_for_each(|g| self.body(g))?,
+            T::Graph => self.body(a.g.as_ref().ok_or_else(missing)?)?,
             T::Graphs => self.list(&a.graphs, Self::body)?,
             T::TypeProto => {
-                let text = a.tp.as_ref().map_or(Ok(String::new()), type_text)?;
+                let text = type_text(a.tp.as_ref().ok_or_else(missing)?)?;
                 self.out.push_str(&text);
             }
             T::TypeProtos => {
