@@ -2,7 +2,7 @@
 
 use super::shapes::*;
 use super::testing::{Builder, type_of};
-use crate::ir::{AttributeValue, DType, Dim, Model, Tensor, TensorType, Type};
+use crate::ir::{AttributeValue, DType, Dim, Tensor, TensorType, Type};
 use crate::ops::spec::{ComputeRole, QuantRole};
 
 fn i64s(v: &[i64]) -> Tensor {
