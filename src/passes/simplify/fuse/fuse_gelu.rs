@@ -3,7 +3,7 @@
 use super::matching::{Look, replace_node};
 use super::product::Product;
 use crate::error::Result;
-use crate::ir::{AttributeValue, Graph, NodeId, ValueId};
+use crate::ir::{AttributeValue, DType, Graph, NodeId, ValueId};
 use crate::ops::spec::{OpKey, onnx};
 use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 
@@ -55,6 +55,8 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
             is_tanh_argument(look, look.graph.input(tanh, 0)?, x)?;
             vec![("approximate", AttributeValue::from("tanh"))]
         };
+        // ONNX Runtime has Gelu for these types only.
+        matches!(look.elem(x)?, DType::F32 | DType::F16).then_some(())?;
         let mut patch = Patch::default();
         replace_node(look.graph, &mut patch, id, "Gelu", &attributes, &[Some(x.into())])?;
         Some(patch)

@@ -40,8 +40,8 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
         plain || (product.is_scaled_by(look, x, 1.0 / 6.0) && is_relu6_of_x_plus_3(look, gate, x))
     };
     let (x, _) = product.pairs().into_iter().find(swish)?;
-    let bf16 = look.elem(x)? == DType::BF16;
-    (look.cx.opset >= if bf16 { 22 } else { 14 }).then_some(())?;
+    // ONNX Runtime has HardSwish for these types only.
+    (look.cx.opset >= 14 && matches!(look.elem(x)?, DType::F32 | DType::F16)).then_some(())?;
     let mut patch = Patch::default();
     replace_node(look.graph, &mut patch, id, "HardSwish", &[], &[Some(x.into())])?;
     Some(patch)

@@ -15,7 +15,6 @@ mod fuse_not_if;
 mod fuse_pad;
 mod fuse_projections;
 mod fuse_rms_norm;
-mod fuse_swish;
 mod fuse_transpose_gemm;
 pub(super) mod linear;
 mod matching;
@@ -39,7 +38,6 @@ pub use fuse_not_if::FuseNotIf;
 pub use fuse_pad::FusePad;
 pub use fuse_projections::FuseProjections;
 pub use fuse_rms_norm::FuseRmsNorm;
-pub use fuse_swish::FuseSwish;
 pub use fuse_transpose_gemm::FuseTransposeGemm;
 pub use merge_batch_norm::MergeBatchNorm;
 pub use merge_scalars::MergeScalars;
@@ -56,7 +54,6 @@ pub fn fuse_rules() -> Vec<Box<dyn Rewrite>> {
         Box::new(FuseGelu),
         Box::new(FuseHardSwish),
         Box::new(FuseMish),
-        Box::new(FuseSwish),
         Box::new(FuseLayerNorm),
         Box::new(FuseRmsNorm),
         Box::new(FoldLayerNormAffine),
