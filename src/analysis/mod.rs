@@ -5,4 +5,6 @@ pub mod opset;
 pub mod shapes;
 
 #[cfg(test)]
+mod shapes_tests;
+#[cfg(test)]
 mod testing;

@@ -118,7 +118,7 @@ mod tests {
     fn mapped_and_other_bytes_keep_their_order() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data");
-        let content: Vec<u8> = (0..4 * BIG as u32).map(|k| (k * 7 >> 3) as u8).collect();
+        let content: Vec<u8> = (0..4 * BIG as u32).map(|k| ((k * 7) >> 3) as u8).collect();
         std::fs::write(&path, &content).unwrap();
         let bytes = map_file(&path).unwrap();
         let pieces = [

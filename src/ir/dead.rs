@@ -33,7 +33,7 @@ impl Graph {
 
     /// By vertex, whether the outputs need it.
     fn live(&self) -> Vec<bool> {
-        let mut live = vec![false; self.g.node_indices().last().map_or(0, |last| last.index() + 1)];
+        let mut live = vec![false; self.g.node_indices().next_back().map_or(0, |last| last.index() + 1)];
         let mut stack: Vec<ValueId> = self.outputs.clone();
         stack.iter().for_each(|v| live[v.0.index()] = true);
         while let Some(v) = stack.pop() {

@@ -120,7 +120,7 @@ impl Graph {
             return;
         }
         let gone: Vec<NodeIndex> = nodes.iter().map(|n| n.0).chain(values.iter().map(|v| v.0)).collect();
-        let mut is_gone = vec![false; self.g.node_indices().last().map_or(0, |last| last.index() + 1)];
+        let mut is_gone = vec![false; self.g.node_indices().next_back().map_or(0, |last| last.index() + 1)];
         gone.iter().for_each(|v| is_gone[v.index()] = true);
         for v in values {
             let name = self.value(*v).name.clone();

@@ -15,7 +15,7 @@ impl Graph {
     /// A cycle, naming one of its nodes.
     pub fn order(&self) -> Result<Vec<NodeId>> {
         // Indexed by vertex: the inputs that each node still waits for.
-        let mut waiting = vec![0usize; self.g.node_indices().last().map_or(0, |last| last.index() + 1)];
+        let mut waiting = vec![0usize; self.g.node_indices().next_back().map_or(0, |last| last.index() + 1)];
         let mut ready = BinaryHeap::new();
         let mut nodes = 0;
         for id in self.nodes() {

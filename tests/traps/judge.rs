@@ -101,7 +101,10 @@ fn feeds(model: &Model, on: On) -> Vec<Feed> {
     infer_types(&mut typed).unwrap();
     let plain = probes(&typed.graph, 16);
     match on {
-        On::Nothing(_) => vec![],
+        On::Nothing(why) => {
+            eprintln!("not executed: {why}");
+            vec![]
+        }
         On::Plain => plain.unwrap().into_iter().map(|p| p.feed).collect(),
         On::Special | On::SpecialRounded | On::Ordered => {
             let first = usize::from(matches!(on, On::Ordered));
