@@ -1,5 +1,6 @@
 //! Passes: rules, what they may do, and the machinery that runs them.
 
+mod budget;
 mod evaluator;
 mod inline_functions;
 pub mod manager;

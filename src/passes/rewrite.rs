@@ -1,5 +1,6 @@
 //! Rules, and the driver that sweeps them over a graph and its bodies to a fixed point.
 
+use super::budget::Budget;
 use super::{Effect, Evaluator, Note, Outcome, Pass, PassContext, Patch};
 use crate::analysis::shapes::{self, Facts, Scope, ShapeData};
 use crate::error::{Context, Result};
@@ -22,6 +23,7 @@ pub struct RuleContext<'a> {
     /// Computes nodes ahead of time.
     pub evaluator: Option<&'a dyn Evaluator>,
     notes: &'a RefCell<BTreeSet<Note>>,
+    budget: &'a Budget,
 }
 
 impl<'a> RuleContext<'a> {
@@ -34,6 +36,17 @@ impl<'a> RuleContext<'a> {
             Some(scope) if graph.is_outer(v) => scope.known(graph.name(v)).constant,
             _ => graph.constant(v),
         }
+    }
+
+    /// Whether a constant of `made` bytes may take the place of constants of `freed` bytes, so that neither the file nor
+    /// memory grows without bound.
+    pub fn has_room(&self, made: usize, freed: usize) -> bool {
+        self.budget.has_room(made, freed)
+    }
+
+    /// Counts a constant that a rule has made: see [`RuleContext::has_room`].
+    pub fn spend(&self, made: usize, freed: usize) {
+        self.budget.spend(made, freed);
     }
 
     /// Tells the user why a rule did not apply where they might have expected it.
@@ -113,10 +126,12 @@ impl<'e> RewritePass<'e> {
 
     fn to_fixed_point(&self, model: &mut Model, cx: &PassContext, outcome: &mut Outcome) -> Result<()> {
         let notes = RefCell::new(BTreeSet::new());
+        let budget = Budget::default();
         for _ in 0..MAX_SWEEPS {
+            budget.next_sweep();
             let facts = shapes::infer(model)?;
             let mut graph = std::mem::take(&mut model.graph);
-            let mut sweep = Sweep::new(self, model, cx, &notes);
+            let mut sweep = Sweep::new(self, model, cx, &notes, &budget);
             let swept = sweep.graph(&mut graph, &facts, None);
             let rules = sweep.applied;
             model.graph = graph;
@@ -193,6 +208,7 @@ struct Sweep<'a> {
     model: &'a Model,
     cx: &'a PassContext,
     notes: &'a RefCell<BTreeSet<Note>>,
+    budget: &'a Budget,
     /// Positions of the rules that start from an operator.
     by_root: HashMap<(&'static str, &'static str), Vec<usize>>,
     /// Positions of the rules that start from any.
@@ -206,6 +222,7 @@ impl<'a> Sweep<'a> {
         model: &'a Model,
         cx: &'a PassContext,
         notes: &'a RefCell<BTreeSet<Note>>,
+        budget: &'a Budget,
     ) -> Self {
         let enabled = |name: &str| !cx.disabled.contains(name);
         let rules = || pass.rules.iter().enumerate().filter(|(_, r)| enabled(r.name()));
@@ -220,7 +237,7 @@ impl<'a> Sweep<'a> {
             list.extend(&any);
             list.sort_unstable();
         }
-        Self { pass, model, cx, notes, by_root, any, applied: BTreeMap::new() }
+        Self { pass, model, cx, notes, budget, by_root, any, applied: BTreeMap::new() }
     }
 
     fn graph(&mut self, graph: &mut Graph, facts: &Facts, scope: Option<&Scope>) -> Result<usize> {
@@ -309,6 +326,7 @@ impl<'a> Sweep<'a> {
             model: self.model,
             evaluator: self.pass.evaluator,
             notes: self.notes,
+            budget: self.budget,
         }
     }
 }

@@ -83,8 +83,15 @@ fn shape(elem: Option<i32>, shape: Option<&TensorShapeProto>) -> Result<String> 
     Ok(if dims.is_empty() { elem.to_string() } else { format!("{elem}[{}]", dims.join(",")) })
 }
 
+/// [`type_text`] where there must be a type.
+fn known_type(ty: Option<&TypeProto>) -> Result<String> {
+    let ty = ty.filter(|t| t.value.is_some());
+    type_text(ty.ok_or_else(|| Error::unsupported("an absent type, as text"))?)
+}
+
 fn type_text(ty: &TypeProto) -> Result<String> {
-    let inner = |t: &Option<Box<TypeProto>>| t.as_deref().map_or(Ok(String::new()), type_text);
+    let unknown = || Error::unsupported("a type of unknown elements, as text");
+    let inner = |t: &Option<Box<TypeProto>>| known_type(t.as_deref());
     Ok(match &ty.value {
         None => String::new(),
         Some(Value::TensorType(t)) => shape(t.elem_type, t.shape.as_ref())?,
@@ -92,12 +99,16 @@ fn type_text(ty: &TypeProto) -> Result<String> {
         Some(Value::SequenceType(t)) => format!("seq({})", inner(&t.elem_type)?),
         Some(Value::OptionalType(t)) => format!("optional({})", inner(&t.elem_type)?),
         Some(Value::MapType(t)) => {
-            let key = t.key_type.and_then(DType::from_onnx).map_or("undefined", DType::name);
+            let key = t.key_type.and_then(DType::from_onnx).ok_or_else(unknown)?;
             format!("map({key}, {})", inner(&t.value_type)?)
         }
         Some(Value::OpaqueType(t)) => {
-            let parts: Vec<&str> = [t.domain(), t.name()].into_iter().filter(|s| !s.is_empty()).collect();
-            format!("opaque({})", parts.join(", "))
+            let dotted = |s: &str| s.split('.').map(name).collect::<Vec<_>>().join(".");
+            match (t.domain(), t.name()) {
+                ("", "") => "opaque()".into(),
+                ("", only) | (only, "") => format!("opaque({})", dotted(only)),
+                (domain, last) => format!("opaque({}, {})", dotted(domain), name(last)),
+            }
         }
     })
 }
@@ -241,11 +252,11 @@ impl Printer {
             T::Graph => self.body(a.g.as_ref().ok_or_else(missing)?)?,
             T::Graphs => self.list(&a.graphs, Self::body)?,
             T::TypeProto => {
-                let text = type_text(a.tp.as_ref().ok_or_else(missing)?)?;
+                let text = known_type(a.tp.as_ref())?;
                 self.out.push_str(&text);
             }
             T::TypeProtos => {
-                let all: Result<Vec<_>> = a.type_protos.iter().map(type_text).collect();
+                let all: Result<Vec<_>> = a.type_protos.iter().map(|t| known_type(Some(t))).collect();
                 self.out.push_str(&format!("[{}]", all?.join(", ")));
             }
             T::SparseTensor | T::SparseTensors | T::Undefined => {

@@ -32,10 +32,14 @@ impl Rewrite for FoldConstantOfShape {
         const { &[onnx("ConstantOfShape")] }
     }
 
-    fn rewrite(&self, graph: &Graph, node: NodeId, _: &RuleContext) -> Result<Option<Patch>> {
+    fn rewrite(&self, graph: &Graph, node: NodeId, cx: &RuleContext) -> Result<Option<Patch>> {
         let Some(y) = graph.output(node, 0).filter(|&y| !graph.is_output(y)) else { return Ok(None) };
         let Some(shape) = graph.input(node, 0).and_then(|s| graph.constant(s)) else { return Ok(None) };
         let Some(tensor) = repeated(graph.node(node), shape, self.limit) else { return Ok(None) };
+        if !cx.has_room(tensor.stored_bytes(), 0) {
+            return Ok(None);
+        }
+        cx.spend(tensor.stored_bytes(), 0);
         let mut patch = Patch::default();
         let folded = patch.constant(graph.name(y), tensor);
         patch.replace(y, folded);

@@ -12,7 +12,7 @@ use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 /// When: the operator is known, deterministic and has no body, its output shapes are known, and the runtime computes it
 /// faithfully. A result that takes more bytes than the constants that become unused with it is kept a node from
 /// `limit` bytes on, so that files do not grow without bound. DequantizeLinear stays: it is how a quantized weight is
-/// spelled.
+/// spelled. All results together may grow the model by 256 MiB.
 /// Why it is equal: the same operator on the same data, computed now.
 pub struct FoldConstants {
     /// Largest tensor, in bytes, by which folding may make the model larger.
@@ -44,14 +44,22 @@ impl Rewrite for FoldConstants {
         let Some(inputs) = constants(graph, &slots, cx) else { return Ok(None) };
         let outputs = graph.node_outputs(id);
         let Some(bytes) = output_bytes(graph, &outputs) else { return Ok(None) };
-        if bytes > self.limit && (bytes > freed_bytes(graph, &slots) || external(&inputs)) {
+        let freed = freed_bytes(graph, &slots);
+        if bytes > self.limit && (bytes > freed || external(&inputs)) {
             let why = format!("its constant result takes {bytes} bytes, more than --fold-limit {}", self.limit);
             cx.skip(NAME, &node.label(), &why);
             return Ok(None);
         }
+        if !cx.has_room(bytes, freed) {
+            return Ok(None);
+        }
         let opset = cx.model.opset(&node.op.domain).unwrap_or(1);
         let Ok(results) = evaluator.evaluate(node, opset, &inputs, outputs.len()) else { return Ok(None) };
-        Ok(replace_outputs(graph, &outputs, results))
+        let patch = replace_outputs(graph, &outputs, results);
+        if patch.is_some() {
+            cx.spend(bytes, freed);
+        }
+        Ok(patch)
     }
 }
 
