@@ -110,7 +110,7 @@ fn prepare(
 ) -> Result<Vec<PassReport>> {
     crate::analysis::shapes::infer_types(model)?;
     let lift =
-        RewritePass::new("lift_constants", vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape::WEIGHTS)]);
+        RewritePass::new("lift_constants", vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape::for_weights())]);
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };

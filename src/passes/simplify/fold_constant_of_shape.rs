@@ -4,19 +4,57 @@ use crate::error::Result;
 use crate::ir::{Graph, Node, NodeId, Tensor};
 use crate::ops::spec::{OpKey, onnx};
 use crate::passes::{Effect, Patch, Rewrite, RuleContext};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::collections::HashMap;
 
 /// Before: `y = ConstantOfShape<value = e>(shape)`. After: initializer `y`, every element `e` (without `value`: f32 0).
 ///
-/// When: `shape` is a constant, `y` takes at most `limit` bytes (a node takes no room in the file) and is not a graph output, and `e` has whole bytes.
+/// When: `shape` is a constant, `y` takes at most so many bytes (a node takes no room in the file) and is not a graph
+/// output, and `e` has whole bytes.
 /// Why it is equal: an initializer that is not a graph input is a constant, and so is `shape`.
 pub struct FoldConstantOfShape {
-    /// Largest tensor, in bytes, that is made.
-    pub limit: usize,
+    limit: usize,
+    /// The longest run made so far of each element: shorter ones share its bytes.
+    made: RefCell<HashMap<Vec<u8>, Bytes>>,
 }
 
 impl FoldConstantOfShape {
-    /// The limit where weights are wanted, as for quantization.
-    pub const WEIGHTS: Self = Self { limit: 64 << 20 };
+    /// Makes tensors of at most `limit` bytes.
+    pub fn new(limit: usize) -> Self {
+        Self { limit, made: RefCell::default() }
+    }
+
+    /// With the limit where weights are wanted, as for quantization.
+    pub fn for_weights() -> Self {
+        Self::new(64 << 20)
+    }
+
+    /// `count` times the bytes of one element.
+    fn run(&self, element: &[u8], count: usize) -> Bytes {
+        let mut made = self.made.borrow_mut();
+        let longest = made.entry(element.to_vec()).or_default();
+        let bytes = element.len() * count;
+        if longest.len() < bytes {
+            *longest = element.repeat(count).into();
+        }
+        longest.slice(..bytes)
+    }
+
+    /// The tensor that the node makes; `None` where it is too large, or its attributes are not understood.
+    fn repeated(&self, node: &Node, shape: &Tensor) -> Option<Tensor> {
+        let zero = Tensor::from_f32(&[1], &[0.0]);
+        let element = match node.attributes.as_slice() {
+            [] => &zero,
+            [_] => node.tensor("value").filter(|e| e.len() == 1 && e.dtype.bits() >= 8)?,
+            _ => return None,
+        };
+        let dims: Option<Vec<usize>> = shape.to_i64().ok()?.iter().map(|&d| usize::try_from(d).ok()).collect();
+        let dims = dims?;
+        let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
+        element.dtype.bytes_for(count).filter(|&bytes| bytes <= self.limit)?;
+        Some(Tensor::raw(element.dtype, &dims, self.run(&element.bytes().ok()?, count)))
+    }
 }
 
 impl Rewrite for FoldConstantOfShape {
@@ -35,7 +73,7 @@ impl Rewrite for FoldConstantOfShape {
     fn rewrite(&self, graph: &Graph, node: NodeId, cx: &RuleContext) -> Result<Option<Patch>> {
         let Some(y) = graph.output(node, 0).filter(|&y| !graph.is_output(y)) else { return Ok(None) };
         let Some(shape) = graph.input(node, 0).and_then(|s| graph.constant(s)) else { return Ok(None) };
-        let Some(tensor) = repeated(graph.node(node), shape, self.limit) else { return Ok(None) };
+        let Some(tensor) = self.repeated(graph.node(node), shape) else { return Ok(None) };
         if !cx.has_room(tensor.stored_bytes(), 0) {
             return Ok(None);
         }
@@ -45,22 +83,6 @@ impl Rewrite for FoldConstantOfShape {
         patch.replace(y, folded);
         Ok(Some(patch))
     }
-}
-
-/// The tensor that the node makes; `None` where it is too large, or its attributes are not understood.
-fn repeated(node: &Node, shape: &Tensor, limit: usize) -> Option<Tensor> {
-    let zero = Tensor::from_f32(&[1], &[0.0]);
-    let element = match node.attributes.as_slice() {
-        [] => &zero,
-        [_] => node.tensor("value").filter(|e| e.len() == 1 && e.dtype.bits() >= 8)?,
-        _ => return None,
-    };
-    let dims: Option<Vec<usize>> = shape.to_i64().ok()?.iter().map(|&d| usize::try_from(d).ok()).collect();
-    let dims = dims?;
-    let count = dims.iter().try_fold(1usize, |n, &d| n.checked_mul(d))?;
-    element.dtype.bytes_for(count).filter(|&bytes| bytes <= limit)?;
-    let data = element.bytes().ok()?.repeat(count);
-    Some(Tensor::raw(element.dtype, &dims, data))
 }
 
 #[cfg(test)]
@@ -75,8 +97,10 @@ mod tests {
     fn fold(nodes: &str) -> Model {
         let head = "<ir_version: 8, opset_import: [\"\" : 17]> g (float[2, 2] x, int64[2] s) => (float[2, 2] y)";
         let mut model = parse_model(&format!("{head} {{ {nodes} }}")).unwrap();
-        let pass =
-            RewritePass::new("lift_constants", vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape::WEIGHTS)]);
+        let pass = RewritePass::new(
+            "lift_constants",
+            vec![Box::new(LiftConstants), Box::new(FoldConstantOfShape::for_weights())],
+        );
         pass.run(&mut model, &PassContext::default()).unwrap();
         model
     }
@@ -111,7 +135,8 @@ mod tests {
         stays(&format!("{large} w = ConstantOfShape (s1) r = ReduceSum (w) y = Add (x, r)"));
         for dims in [[-1, 2], [i64::MAX, i64::MAX]] {
             let node = Node::new(crate::ir::OpId::onnx("ConstantOfShape"));
-            assert!(repeated(&node, &Tensor::from_i64(&[2], &dims), usize::MAX).is_none(), "{dims:?}");
+            let rule = FoldConstantOfShape::new(usize::MAX);
+            assert!(rule.repeated(&node, &Tensor::from_i64(&[2], &dims)).is_none(), "{dims:?}");
         }
     }
 }

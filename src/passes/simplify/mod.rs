@@ -38,7 +38,7 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
     let mut rules: Vec<Box<dyn Rewrite>> = vec![
         Box::new(LiftConstants),
         Box::new(FoldShapes),
-        Box::new(FoldConstantOfShape { limit: fold_limit }),
+        Box::new(FoldConstantOfShape::new(fold_limit)),
         Box::new(FoldConstants { limit: fold_limit }),
         Box::new(InlineIf),
         Box::new(EliminateIdentity),

@@ -56,6 +56,8 @@ pub(in crate::passes::simplify) struct Layer<'a> {
     pub axis: ChannelAxis,
     /// Output channel of the weight's element at a row-major position.
     channel_of: Box<dyn Fn(usize) -> usize>,
+    /// So many elements in a row belong to one channel.
+    run: usize,
 }
 
 impl<'a> Layer<'a> {
@@ -70,36 +72,37 @@ impl<'a> Layer<'a> {
         let inner = |from: usize| dims.get(from..).map(|d| d.iter().product::<usize>().max(1));
         let groups = usize::try_from(node.int("group").unwrap_or(1)).ok().filter(|&g| g > 0)?;
         let spatial = ChannelAxis { rank: Some(dims.len()), from_last: dims.len().saturating_sub(2) };
-        let (channels, axis, channel_of): (usize, ChannelAxis, Box<dyn Fn(usize) -> usize>) = match &*node.op.op_type {
-            "Conv" => {
-                let per_channel = inner(1)?;
-                (*dims.first()?, spatial, Box::new(move |k| k / per_channel))
-            }
-            "ConvTranspose" => {
-                // W is [C, M / group, ...]: the output channel of W[c, j] is (c / (C / group)) * (M / group) + j.
-                let (c, j, kernel) = (*dims.first()?, *dims.get(1)?, inner(2)?);
-                let per_group = (c / groups).max(1);
-                let of = move |k| (k / (j * kernel).max(1)) / per_group * j + (k / kernel) % j.max(1);
-                (j.checked_mul(groups)?, spatial, Box::new(of))
-            }
-            "Gemm" if plain_gemm(graph, id, node) => {
-                let [rows, columns] = dims[..] else { return None };
-                let axis = ChannelAxis { rank: Some(2), from_last: 0 };
-                if node.int("transB").unwrap_or(0) != 0 {
-                    (rows, axis, Box::new(move |k| k / columns.max(1)))
-                } else {
-                    (columns, axis, Box::new(move |k| k % columns.max(1)))
+        let (channels, axis, run, channel_of): (usize, ChannelAxis, usize, Box<dyn Fn(usize) -> usize>) =
+            match &*node.op.op_type {
+                "Conv" => {
+                    let per_channel = inner(1)?;
+                    (*dims.first()?, spatial, per_channel, Box::new(move |k| k / per_channel))
                 }
-            }
-            "MatMul" => {
-                let [_, columns] = dims[..] else { return None };
-                let rank = graph.ty(graph.input(id, 0)?).and_then(|t| t.shape()).map(<[Dim]>::len);
-                (columns, ChannelAxis { rank, from_last: 0 }, Box::new(move |k| k % columns.max(1)))
-            }
-            _ => return None,
-        };
+                "ConvTranspose" => {
+                    // W is [C, M / group, ...]: the output channel of W[c, j] is (c / (C / group)) * (M / group) + j.
+                    let (c, j, kernel) = (*dims.first()?, *dims.get(1)?, inner(2)?);
+                    let per_group = (c / groups).max(1);
+                    let of = move |k| (k / (j * kernel).max(1)) / per_group * j + (k / kernel) % j.max(1);
+                    (j.checked_mul(groups)?, spatial, kernel, Box::new(of))
+                }
+                "Gemm" if plain_gemm(graph, id, node) => {
+                    let [rows, columns] = dims[..] else { return None };
+                    let axis = ChannelAxis { rank: Some(2), from_last: 0 };
+                    if node.int("transB").unwrap_or(0) != 0 {
+                        (rows, axis, columns.max(1), Box::new(move |k| k / columns.max(1)))
+                    } else {
+                        (columns, axis, 1, Box::new(move |k| k % columns.max(1)))
+                    }
+                }
+                "MatMul" => {
+                    let [_, columns] = dims[..] else { return None };
+                    let rank = graph.ty(graph.input(id, 0)?).and_then(|t| t.shape()).map(<[Dim]>::len);
+                    (columns, ChannelAxis { rank, from_last: 0 }, 1, Box::new(move |k| k % columns.max(1)))
+                }
+                _ => return None,
+            };
         let bias = graph.input(id, 2);
-        Some(Self { graph, id, weight, dims, bias, channels, axis, channel_of })
+        Some(Self { graph, id, weight, dims, bias, channels, axis, channel_of, run })
     }
 
     /// Replaces the layer and the affine map `last` behind it by one layer. `None` where a parameter that must change
@@ -140,9 +143,20 @@ impl<'a> Layer<'a> {
 
     fn scaled_weight(&self, affine: &Affine) -> Option<Tensor> {
         self.graph.only_use(self.weight)?;
-        let old = floats(self.graph.constant(self.weight)?)?;
-        let scaled: Vec<f64> = old.iter().enumerate().map(|(k, w)| w * affine.scale[(self.channel_of)(k)]).collect();
-        tensor_of(DType::F32, &self.dims, &scaled)
+        let old = self.graph.constant(self.weight)?.bytes().ok()?;
+        let mut new = vec![0u8; old.len()];
+        let mut finite = true;
+        let rows = new.chunks_mut(4 * self.run).zip(old.chunks(4 * self.run));
+        for (k, (new, old)) in rows.enumerate() {
+            let scale = *affine.scale.get((self.channel_of)(k * self.run))?;
+            for (new, old) in new.chunks_exact_mut(4).zip(old.chunks_exact(4)) {
+                let w = f32::from_le_bytes([old[0], old[1], old[2], old[3]]);
+                let scaled = (f64::from(w) * scale) as f32;
+                finite &= scaled.is_finite();
+                new.copy_from_slice(&scaled.to_le_bytes());
+            }
+        }
+        finite.then(|| Tensor::raw(DType::F32, &self.dims, new))
     }
 
     fn shifted_bias(&self, affine: &Affine) -> Option<Tensor> {
