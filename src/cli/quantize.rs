@@ -1,6 +1,6 @@
 //! `sardonyx quantize`.
 
-use super::validate::{DataArgs, GateArgs};
+use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
@@ -78,6 +78,12 @@ pub struct Quantize {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Fail (status 1) where a linear or recurrent layer with constant weights, or a node that --include names, stays in
+    /// float although no --exclude asks for it.
+    #[arg(long)]
+    strict: bool,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -198,6 +204,7 @@ impl Quantize {
             bias_correction: !self.no_bias_correction,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            nodes: std::collections::BTreeMap::new(),
         };
         let quantize = QuantizeStep {
             method: CalibrationMethod(self.method),
@@ -205,6 +212,8 @@ impl Quantize {
             calibration_table: self.calibration_table.clone(),
             samples: self.samples,
             batch: self.batch,
+            state: self.state.state(),
+            strict: self.strict,
             options,
         };
         let data = DataArgs {
@@ -212,6 +221,7 @@ impl Quantize {
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
             batch: self.batch,
+            state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());

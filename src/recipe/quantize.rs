@@ -164,11 +164,15 @@ fn table(
     }
     let data = match &step.data {
         Some(path) => {
-            let mut data = Dataset::open(path, &model.graph, None)?;
+            let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
             data.limit(step.samples.unwrap_or(usize::MAX));
             data
         }
-        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
+        None => {
+            let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+            data.link(&model.graph, &step.state)?;
+            data
+        }
     };
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
