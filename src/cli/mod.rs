@@ -1,6 +1,8 @@
 //! The command line: every command spells a recipe, runs it and prints the report.
 
 mod apply;
+mod convert;
+mod explain;
 mod inspect;
 mod ops;
 mod output;
@@ -8,6 +10,7 @@ mod progress;
 mod quantize;
 mod run;
 mod save;
+mod sensitivity;
 mod simplify;
 mod validate;
 
@@ -39,6 +42,9 @@ enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
     Quantize(quantize::Quantize),
+    Convert(convert::Convert),
+    Sensitivity(sensitivity::Sensitivity),
+    Explain(explain::Explain),
     Validate(validate::Validate),
     Run(run::Run),
     Apply(apply::Apply),
@@ -90,6 +96,9 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Inspect(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
+        Command::Convert(c) => c.run(&cli.common),
+        Command::Explain(c) => c.run(&cli.common),
+        Command::Sensitivity(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),
         Command::Apply(c) => c.run(&cli.common),

@@ -6,14 +6,20 @@ use crate::analysis::opset;
 use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
-use crate::ir::Model;
+use crate::ir::{DType, Model};
+use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
-use crate::passes::simplify::{
-    EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
+use crate::passes::quantize::{
+    Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights, WritePlan,
+    has_computed_weights,
 };
-use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
-use crate::runtime::{self, Wanted};
+use crate::passes::simplify::eliminate::EliminateCast;
+use crate::passes::simplify::{
+    EliminateIdentity, FOLD_LIMIT, FoldBatchNorm, FoldConstantOfShape, FoldConstants, FoldShapes, InlineIf, LiftConstants,
+    LiftInitializerInputs,
+};
+use crate::passes::{Effect, Outcome, Pass, PassContext, Rewrite, RewritePass};
+use crate::runtime::{self, RuntimeEvaluator, Wanted};
 
 /// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
 const OPSET: i64 = 13;
@@ -34,6 +40,8 @@ pub struct Quantized {
     pub prepared: Model,
     /// Samples of calibration, and whether they were random.
     pub calibration: Calibration,
+    /// Whether weights of layers that compute in float are stored in fewer bits.
+    pub stored: bool,
 }
 
 /// What the ranges come from.
@@ -64,7 +72,12 @@ pub fn quantize(
     let hash = fingerprint(model);
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
-    let mut passes = prepare(model, &step.options, cx, check)?;
+    let half = widen(model, cx, check)?;
+    let mut passes = half.clone();
+    passes.extend(prepare(model, &step.options, cx, check)?);
+    let stores = store_weights(model, &step.options, cx, check)?;
+    let stored = stores.last().is_some_and(|p| p.changes > 0);
+    passes.extend(stores);
     let mut plan = Plan::draft(model, &step.options)?;
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
@@ -72,7 +85,10 @@ pub fn quantize(
     let method = step.method.0;
     let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: ranges.len() };
     if ranges.is_empty() {
-        return Ok(Quantized { passes, plan, prepared, calibration });
+        if !half.is_empty() {
+            passes.extend(narrow(model, cx, check)?);
+        }
+        return Ok(Quantized { passes, plan, prepared, calibration, stored });
     }
     let table = table(model, step, &Wanted { ranges, means }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
@@ -98,7 +114,10 @@ pub fn quantize(
     })?;
     let write = WritePlan { plan };
     passes.extend(manager::run(model, &[&write], cx, check)?);
-    Ok(Quantized { passes, plan: write.plan, prepared, calibration })
+    if !half.is_empty() {
+        passes.extend(narrow(model, cx, check)?);
+    }
+    Ok(Quantized { passes, plan: write.plan, prepared, calibration, stored })
 }
 
 /// The rules that quantization needs, and no more: users who want the whole simplifier run it before.
@@ -118,8 +137,69 @@ fn prepare(
     manager::run(model, &passes, cx, check)
 }
 
+/// The model as quantization with these options prepares it: what its names and weights refer to.
+///
+/// # Errors
+/// As [`quantize`].
+pub(super) fn prepared(model: &Model, options: &QuantizeOptions) -> Result<Model> {
+    let (mut model, cx) = (model.clone(), PassContext::default());
+    widen(&mut model, &cx, None)?;
+    prepare(&mut model, options, &cx, None)?;
+    fold_weights(&mut model, &cx, None)?;
+    Ok(model)
+}
+
+/// A model that computes in f16 becomes one that computes in f32, with the interface as it was. Runtimes for CPUs compute
+/// f16 in f32 too, and integer kernels want f32 scales. Nothing happens to other models.
+fn widen(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    crate::analysis::shapes::infer_types(model)?;
+    if !has_values_of(&model.graph, DType::F16) {
+        return Ok(vec![]);
+    }
+    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
+    let retype = Retype::new(DType::F16, DType::F32, None);
+    let cast = RewritePass::new("eliminate_cast", vec![Box::new(EliminateCast)]);
+    manager::run(model, &[&LiftInitializerInputs, &lift, &retype, &cast], cx, check)
+}
+
+/// What is left of a model's f16 constants goes back into f16, which loses nothing.
+fn narrow(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    let rule = StoreFloats { to: DType::F16, exact: true };
+    let store = RewritePass::new("store_floats", vec![]).with_graph_rules(vec![Box::new(rule)]);
+    manager::run(model, &[&store], cx, check)
+}
+
+/// Stores the weights of what no plan reaches in fewer bits: before calibration, so that ranges are those of the result.
+fn store_weights(
+    model: &mut Model,
+    options: &QuantizeOptions,
+    cx: &PassContext,
+    check: Option<&Check>,
+) -> Result<Vec<PassReport>> {
+    let mut reports = fold_weights(model, cx, check)?;
+    let rule = StoreWeights::new(model, options)?;
+    let store = RewritePass::new("store_weights", vec![]).with_graph_rules(vec![Box::new(rule)]);
+    reports.extend(manager::run(model, &[&store], cx, check)?);
+    Ok(reports)
+}
+
+/// Computes weights that the graph computes from constants, so that they can be rounded.
+fn fold_weights(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    if !has_computed_weights(model) {
+        return Ok(vec![]);
+    }
+    let rules: Vec<Box<dyn Rewrite>> = vec![
+        Box::new(LiftConstants),
+        Box::new(FoldShapes),
+        Box::new(FoldConstants { limit: FOLD_LIMIT }),
+        Box::new(InlineIf),
+    ];
+    let fold = RewritePass::new("fold_weights", rules).with_evaluator(&RuntimeEvaluator);
+    manager::run(model, &[&fold], cx, check)
+}
+
 /// Raises the operator set to what quantized operators need.
-struct RequireOpset;
+pub(super) struct RequireOpset;
 
 impl Pass for RequireOpset {
     fn name(&self) -> &'static str {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, WeightRole, op};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -58,6 +58,15 @@ impl OpSpec for Gemm {
         }
         let weight_axis = if trans_b != 0 { 0 } else { 1 };
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis })
+    }
+
+    /// Either matrix, whatever the factors.
+    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+        let (Ok(trans_a), Ok(trans_b), true) = (int(cx, "transA", 0), int(cx, "transB", 0), is_f32(cx, 0)) else {
+            return vec![];
+        };
+        let right = WeightRole { slot: 1, rows: vec![usize::from(trans_b == 0)] };
+        vec![right, WeightRole { slot: 0, rows: vec![usize::from(trans_a != 0)] }]
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, WeightRole, op};
 
 /// Matrix product with numpy's semantics.
 pub struct MatMul;
@@ -59,6 +59,16 @@ impl OpSpec for MatMul {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 })
+    }
+
+    /// Either operand, batched or not.
+    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+        let rank = |slot| cx.shape(slot).map_or(0, <[Dim]>::len);
+        let role = |slot: usize| {
+            let from_end = if slot == 0 { 2 } else { 1 };
+            (rank(slot) >= 2).then(|| WeightRole { slot, rows: vec![rank(slot) - from_end] })
+        };
+        if is_f32(cx, 0) { [1, 0].into_iter().filter_map(role).collect() } else { vec![] }
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

@@ -3,10 +3,11 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{count, int, ints, mul_dims, output};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
+use crate::ops::rules::is_f32;
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, WeightRole, op};
 use crate::ops::window::{Window, kernel_of};
 
-/// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
+/// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so only its weight is quantized.
 pub struct ConvTranspose;
 
 impl OpSpec for ConvTranspose {
@@ -16,6 +17,11 @@ impl OpSpec for ConvTranspose {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    /// `[Cin, Cout / group, ...]`: groups share the scales of their channels.
+    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+        if is_f32(cx, 0) { vec![WeightRole { slot: 1, rows: vec![1] }] } else { vec![] }
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {

@@ -3,7 +3,8 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{count, int, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
+use crate::ops::rules::is_f32;
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, WeightRole, op};
 
 /// Recurrent layers.
 pub struct Recurrent;
@@ -58,6 +59,14 @@ impl OpSpec for Recurrent {
             out.push(last);
         }
         Ok(out)
+    }
+
+    /// W and R: a row for each direction and gate unit. Biases and peepholes are small, and stay.
+    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+        if !is_f32(cx, 0) {
+            return vec![];
+        }
+        [1, 2].map(|slot| WeightRole { slot, rows: vec![0, 1] }).into()
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {

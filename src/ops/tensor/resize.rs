@@ -17,6 +17,11 @@ impl OpSpec for Resize {
         output(cx.elem(0), shape(cx)?)
     }
 
+    /// The scales; and before 11 they stood where the region stands now.
+    fn f32_slots(&self) -> &'static [usize] {
+        &[1, 2]
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         let nearest = string(cx, "mode", "nearest").is_ok_and(|m| m == "nearest");
         // Cropping may insert a constant of its own.

@@ -1,4 +1,5 @@
-//! Static quantization: one plan from operator facts and scale groups, in two spellings.
+//! Quantization: one plan from operator facts and scale groups, in two spellings; and weights that are stored in fewer
+//! bits where a layer computes in float.
 
 mod coverage;
 mod emit;
@@ -8,7 +9,9 @@ mod pass;
 mod plan;
 mod qdq;
 mod qlinear;
+mod simulate;
 mod split_gemm_bias;
+mod stored;
 mod structure;
 mod weights;
 
@@ -17,5 +20,7 @@ pub use groups::ScaleGroups;
 pub use options::{Eight, Format, Precision, QuantizeOptions, Runtime, Scope, Selection};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
+pub use simulate::{Rounded, Simulate, rounded_name, zero_point};
 pub use split_gemm_bias::SplitGemmBias;
+pub use stored::{StoreWeights, has_computed_weights};
 pub use structure::{Decision, Kind, Structure};

@@ -54,6 +54,14 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// All, as recipes spell them.
+    pub const NAMES: [&str; 3] = ["f32", "f16", "8"];
+
+    /// The precision that recipes spell so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::Eight].into_iter().find(|p| p.name() == name)
+    }
+
     /// As recipes spell it.
     pub fn name(self) -> &'static str {
         match self {
@@ -203,6 +211,11 @@ impl Selection {
             (kind, text.len())
         };
         patterns.matching(node).max_by_key(rank).map(|k| self.precisions[k])
+    }
+
+    /// Whether the caller does not want this node touched.
+    pub fn excludes(&self, node: &Node) -> bool {
+        self.exclude.as_ref().is_some_and(|p| p.matches(node))
     }
 
     /// Whether the caller asked for this node by --include.
