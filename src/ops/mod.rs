@@ -1,5 +1,6 @@
 //! Every fact about every operator. One op, one file; a family whose facts are identical is one file with a table.
 
+pub mod axes;
 pub mod contrib;
 pub mod control;
 pub mod image;

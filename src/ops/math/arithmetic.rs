@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
+use crate::ops::axes::{AxisLinks, LinkContext, broadcast_links};
 use crate::ops::legacy::{broadcast_attributes, stretched};
 use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -60,6 +61,14 @@ impl OpSpec for Arithmetic {
             "PRelu" => slope_per_channel(cx, to),
             _ => broadcast_attributes(cx, to),
         }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        // Before operator set 7 attributes say how the second input is stretched.
+        if cx.cx.opset < 7 {
+            return None;
+        }
+        broadcast_links(cx, 0..cx.cx.inputs.len())
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
 use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -70,5 +71,25 @@ impl OpSpec for Gemm {
             return changed(without(cx.node, &["broadcast"]));
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let (a, b) = (int(cx.cx, "transA", 0).ok()? != 0, int(cx.cx, "transB", 0).ok()? != 0);
+        let mut links = AxisLinks::default();
+        links.same(input(0, usize::from(a)), out(0, 0));
+        links.same(input(0, usize::from(!a)), input(1, usize::from(b)));
+        links.same(input(1, usize::from(!b)), out(0, 1));
+        if cx.cx.present(2) {
+            let shift = 2usize.checked_sub(cx.rank(2)?)?;
+            for k in 0..2 - shift {
+                let (from, to) = (input(2, k), out(0, k + shift));
+                if cx.equal(from, to) {
+                    links.same(from, to);
+                } else if cx.size(from) == Some(1) {
+                    links.free(from);
+                }
+            }
+        }
+        Some(links)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::ops::axes::{AxisFact, AxisLinks, LinkContext, input, output as out};
 use crate::ops::rules::{broadcast, count, is_f32, output};
 use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -63,5 +64,39 @@ impl OpSpec for MatMul {
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
         matmul_macs(cx, 0, 1, outputs)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let (a, b) = (cx.rank(0)?, cx.rank(1)?);
+        if a == 0 || b == 0 {
+            return None;
+        }
+        let mut links = AxisLinks::default();
+        links.same(input(0, a - 1), input(1, b.saturating_sub(2)));
+        let rank = cx.out_rank(0)?;
+        // Rows and columns, where the operand is no vector.
+        let (rows, columns) = (usize::from(a > 1), usize::from(b > 1));
+        if rows == 1 {
+            links.same(input(0, a - 2), out(0, rank.checked_sub(1 + columns)?));
+        }
+        if columns == 1 {
+            links.same(input(1, b - 1), out(0, rank.checked_sub(1)?));
+        }
+        let batch = rank.checked_sub(rows + columns)?;
+        let dynamic = cx.cx.constant(0).is_none() && cx.cx.constant(1).is_none();
+        for (k, n) in [(0, a.saturating_sub(2)), (1, b.saturating_sub(2))] {
+            for at in 0..n {
+                let (from, to) = (input(k, at), out(0, (at + batch).checked_sub(n)?));
+                if cx.equal(from, to) {
+                    links.same(from, to);
+                } else if cx.size(from) == Some(1) {
+                    links.free(from);
+                }
+            }
+        }
+        if dynamic {
+            links.0.extend((0..batch).map(|k| AxisFact::Batch(out(0, k))));
+        }
+        Some(links)
     }
 }

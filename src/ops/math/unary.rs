@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::AttributeValue;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::rules::{changed, is_f32, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -79,5 +80,9 @@ impl OpSpec for Unary {
             }
         }
         changed(node)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }

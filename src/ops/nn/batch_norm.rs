@@ -1,6 +1,7 @@
 //! BatchNormalization.
 
 use crate::error::Result;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input, output};
 use crate::ops::rules::{int, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -33,5 +34,14 @@ impl OpSpec for BatchNormalization {
             return Upgrade::Changed { node: Box::new(without(cx.node, &legacy)), new_inputs: vec![] };
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        if cx.cx.node.output_slots > 1 || cx.cx.opset < 9 {
+            return None; // training
+        }
+        let mut links = elementwise_links(cx, 0)?;
+        (1..5).for_each(|k| links.same(input(k, 0), output(0, 1)));
+        Some(links)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{AttributeValue, Tensor};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{is_f32, same_as, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -53,5 +54,9 @@ impl OpSpec for Clip {
             Some(new_inputs) => Upgrade::Changed { node: Box::new(without(cx.node, &["min", "max"])), new_inputs },
             None => Upgrade::Impossible("the element type of its input is not known".into()),
         }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{is_f32, output, require_rank};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -35,5 +36,11 @@ impl OpSpec for GlobalPool {
         } else {
             Upgrade::Same
         }
+    }
+
+    fn axis_links(&self, _: &LinkContext) -> Option<AxisLinks> {
+        let mut links = AxisLinks::default();
+        links.same_rest(0, 0, 0..2);
+        Some(links)
     }
 }

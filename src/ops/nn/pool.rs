@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::DType;
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{ints, is_f32};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -41,5 +42,12 @@ impl OpSpec for Pool {
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset < 2 && to >= 2 && &*cx.node.op.op_type == "LpPool" { integer_exponent(cx) } else { Upgrade::Same }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let mut links = AxisLinks::default();
+        links.same_rest(0, 0, 0..2);
+        // Positions of maxima count the elements before them.
+        (cx.outputs.len() < 2 || cx.outputs[1].is_none()).then_some(links)
     }
 }

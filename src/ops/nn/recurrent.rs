@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::rules::{count, int, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -79,5 +80,38 @@ impl OpSpec for Recurrent {
             return Upgrade::Impossible("its form before operator set 7 is not supported".into());
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let batch_first = cx.cx.opset >= 14 && int(cx.cx, "layout", 0).ok()? != 0;
+        let mut links = AxisLinks::default();
+        links.same(input(0, 2), input(1, 2));
+        // Gates lie side by side: [gates * hidden, ...], biases of both weights too.
+        let gates = AxisMap::Stride { inner: 1 };
+        links.link(input(1, 1), input(2, 2), gates.clone());
+        links.link(input(2, 1), input(2, 2), gates.clone());
+        for slot in [3, 7].into_iter().filter(|&slot| cx.cx.present(slot)) {
+            links.link(input(slot, 1), input(2, 2), gates.clone());
+        }
+        for slot in [5, 6].into_iter().filter(|&slot| cx.cx.present(slot)) {
+            links.same(input(slot, 2), input(2, 2));
+        }
+        if cx.out_rank(0).is_some() {
+            links.same(out(0, 3), input(2, 2));
+            let (steps, batch) = if batch_first { (1, 0) } else { (0, 2) };
+            links.same(out(0, steps), input(0, usize::from(batch_first)));
+            links.same(out(0, batch), input(0, usize::from(!batch_first)));
+        }
+        for slot in (1..3).filter(|&slot| cx.out_rank(slot).is_some()) {
+            links.same(out(slot, 2), input(2, 2));
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        match kept.of(input(2, 2)) {
+            Some(hidden) => Narrowed::with_int(cx.cx.node, "hidden_size", hidden.len()),
+            None => Narrowed::Same,
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Relu.
 
 use crate::error::Result;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::rules::{is_f32, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -18,5 +19,9 @@ impl OpSpec for Relu {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::Activation { low: Some(0.0), high: None } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }

@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input};
 use crate::ops::legacy::step;
 use crate::ops::rules::{axis, changed, int, is_f32, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Source, Step, Upgrade, op};
@@ -65,6 +66,21 @@ impl OpSpec for Softmax {
             Step { node: rows, inputs: vec![Source::Step(1)] },
             last,
         ])
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let mut links = elementwise_links(cx, 0)?;
+        let along = if cx.cx.opset < 13 {
+            let given = int(cx.cx, "axis", 1).ok()?;
+            let from = if given == rank as i64 { rank } else { axis(given, rank).ok()? };
+            from..rank
+        } else {
+            let at = axis(int(cx.cx, "axis", -1).ok()?, rank).ok()?;
+            at..at + 1
+        };
+        along.for_each(|k| links.inexact(input(0, k), "normalizes along it"));
+        Some(links)
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
+use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::rules::{Listed, add_dims, attribute_to_input, axis_mask, int, listed, mul_dims, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -42,6 +43,17 @@ impl OpSpec for Reduction {
         let since = axes_input_since(cx);
         if cx.opset < since && to >= since { attribute_to_input(cx, "axes", 1) } else { Upgrade::Same }
     }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let shape = cx.cx.shape(0)?;
+        let keep = int(cx.cx, "keepdims", 1).ok()? != 0;
+        let mask = match listed(cx.cx, "axes", 1, axes_input_since(cx.cx)).ok()? {
+            Listed::Unknown => return None,
+            Listed::Known(axes) if !axes.is_empty() => axis_mask(&axes, shape.len()).ok()?,
+            _ => vec![int(cx.cx, "noop_with_empty_axes", 0).ok()? == 0; shape.len()],
+        };
+        Some(reduction_links(&mask, keep, "reduces over it"))
+    }
 }
 
 fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
@@ -61,6 +73,24 @@ fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
 pub fn reduced(shape: &[Dim], mask: &[bool], keep: bool) -> Vec<Dim> {
     let sizes = shape.iter().zip(mask).filter(|(_, gone)| keep || !**gone);
     sizes.map(|(d, &gone)| if gone { Dim::Known(1) } else { d.clone() }).collect()
+}
+
+/// The axes that stay go with those of the output; the others are a barrier.
+pub fn reduction_links(mask: &[bool], keep: bool, reason: &'static str) -> AxisLinks {
+    let mut links = AxisLinks::default();
+    let mut at = 0;
+    for (k, &gone) in mask.iter().enumerate() {
+        if gone {
+            links.inexact(input(0, k), reason);
+            if keep {
+                links.free(out(0, at));
+            }
+        } else {
+            links.same(input(0, k), out(0, at));
+        }
+        at += usize::from(keep || !gone);
+    }
+    links
 }
 
 /// Shape arithmetic: a vector of sizes reduced to one number.

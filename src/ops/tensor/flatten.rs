@@ -1,6 +1,8 @@
 //! Flatten.
 
+use super::reshape::reshape_links;
 use crate::error::Result;
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::rules::{axis, int, is_f32, output, product};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -22,5 +24,9 @@ impl OpSpec for Flatten {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        reshape_links(cx)
     }
 }

@@ -1,6 +1,7 @@
 //! Identity.
 
 use crate::error::Result;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::rules::{is_f32, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -19,5 +20,9 @@ impl OpSpec for Identity {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }

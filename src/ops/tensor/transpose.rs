@@ -1,6 +1,7 @@
 //! Transpose.
 
 use crate::error::{Error, Result};
+use crate::ops::axes::{self, AxisLinks, LinkContext, input};
 use crate::ops::rules::{axis_mask, ints, is_f32, output};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -30,5 +31,19 @@ impl OpSpec for Transpose {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let mut links = AxisLinks::default();
+        match ints(cx.cx, "perm").ok()? {
+            None => (0..rank).for_each(|k| links.same(input(0, rank - 1 - k), axes::output(0, k))),
+            Some(perm) => {
+                for (k, &from) in perm.iter().enumerate() {
+                    links.same(input(0, usize::try_from(from).ok()?), axes::output(0, k));
+                }
+            }
+        }
+        Some(links)
     }
 }
