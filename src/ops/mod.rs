@@ -2,6 +2,7 @@
 
 pub mod contrib;
 pub mod control;
+pub mod gradient;
 pub mod image;
 mod legacy;
 pub mod logic;
@@ -9,6 +10,7 @@ pub mod loss;
 pub mod math;
 pub mod ml;
 pub mod nn;
+mod normalize;
 pub mod quant;
 pub mod random;
 pub mod reduce;

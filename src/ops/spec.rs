@@ -1,6 +1,7 @@
 //! The vocabulary in which an operator's file states its facts. Every method defaults to "opaque": an op without a
 //! fact is a barrier to the transformation that would need it, never an assumption.
 
+use super::gradient::Rule;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
 
@@ -235,6 +236,11 @@ pub trait OpSpec: Sync {
     /// an op whose meaning changed overrides it.
     fn upgrade(&self, _cx: &InferContext, _to: i64) -> Upgrade {
         Upgrade::Same
+    }
+
+    /// The backward rule of this node, and the forward function that goes with it; `None`: gradients end here.
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        None
     }
 
     /// Whether equal inputs give equal outputs.

@@ -2,6 +2,8 @@
 
 use crate::error::Result;
 use crate::ir::Dim;
+use crate::math::{Array, View, reduce_to};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, is_f32, output, requested_shape};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -21,7 +23,20 @@ impl OpSpec for Expand {
         output(cx.elem(0), shape)
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
     }
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (x, dims) = (f.float(0)?, f.shape()?);
+    Ok(Computed::one(Array::new(&dims, View::dense(x.dims()).broadcast(&dims).read(x.data()))))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    Ok(b.first(reduce_to(b.grad()?.clone(), b.float(0)?.dims())))
 }

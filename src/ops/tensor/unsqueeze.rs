@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::Dim;
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{
     DATA_LIMIT, Listed, attribute_to_input, axis_mask, is_f32, listed, output, unknown_of_len, vector,
 };
@@ -23,6 +24,10 @@ impl OpSpec for Unsqueeze {
             inferred.data = data;
         }
         Ok(out)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
