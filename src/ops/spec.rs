@@ -2,6 +2,7 @@
 //! fact is a barrier to the transformation that would need it, never an assumption.
 
 use super::axes::{AxisLinks, Kept, LinkContext, Narrowed};
+use super::gradient::Rule;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
 
@@ -253,6 +254,11 @@ pub trait OpSpec: Sync {
     /// an op whose meaning changed overrides it.
     fn upgrade(&self, _cx: &InferContext, _to: i64) -> Upgrade {
         Upgrade::Same
+    }
+
+    /// The backward rule of this node, and the forward function that goes with it; `None`: gradients end here.
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        None
     }
 
     /// Whether equal inputs give equal outputs.

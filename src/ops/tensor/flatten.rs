@@ -3,6 +3,7 @@
 use super::reshape::reshape_links;
 use crate::error::Result;
 use crate::ops::axes::{AxisLinks, LinkContext};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{axis, int, is_f32, output, product};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -20,6 +21,10 @@ impl OpSpec for Flatten {
         let rank = shape.len();
         let at = if i64::try_from(rank).is_ok_and(|r| r == at) { rank } else { axis(at, rank)? };
         output(cx.elem(0), Some(vec![product(&shape[..at]), product(&shape[at..])]))
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {

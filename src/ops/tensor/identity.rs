@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{is_f32, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -16,6 +17,10 @@ impl OpSpec for Identity {
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         let ty = cx.inputs.first().and_then(|i| i.as_ref()?.ty.cloned());
         Ok(vec![Inferred { ty, data: vector(cx, 0) }])
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
