@@ -31,13 +31,15 @@ def embed(sess, data, output, batch):
     return np.concatenate([sess.run([output], {k: data[k][i:i + batch] for k in names})[0] for i in range(0, total, batch)])
 
 
-def seconds(run, repeats=3):
-    times = []
+def seconds(runs, repeats=3):
+    """Least time of each, taken in turns so that a busy machine slows down all alike."""
+    times = [[] for _ in runs]
     for _ in range(repeats):
-        start = time.perf_counter()
-        run()
-        times.append(time.perf_counter() - start)
-    return min(times)
+        for run, taken in zip(runs, times):
+            start = time.perf_counter()
+            run()
+            taken.append(time.perf_counter() - start)
+    return [round(min(taken), 3) for taken in times]
 
 
 def stored(path):
@@ -85,8 +87,8 @@ def main():
     report = {"bytes": [stored(args.original), stored(args.quantized)], "cosine": float(cosine.mean()),
               "min_cosine": float(cosine.min()), "neighbours": float((nearest(a) == nearest(b)).mean())}
     if not args.no_time:
-        run = lambda sess: seconds(lambda: embed(sess, data, args.output, args.batch))
-        report["seconds"] = [round(run(original), 3), round(run(quantized), 3)]
+        run = lambda sess: lambda: embed(sess, data, args.output, args.batch)
+        report["seconds"] = seconds([run(original), run(quantized)])
         report["speedup"] = round(report["seconds"][0] / report["seconds"][1], 2)
     failed = []
     if args.min_cosine is not None and report["cosine"] < args.min_cosine:

@@ -14,7 +14,7 @@ mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
-pub use options::{Eight, Format, QuantizeOptions, Runtime, Scope, Selection};
+pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
 pub use split_gemm_bias::SplitGemmBias;
