@@ -8,6 +8,7 @@ mod pass;
 mod plan;
 mod qdq;
 mod qlinear;
+pub mod rounding;
 mod split_gemm_bias;
 mod structure;
 mod weights;
