@@ -5,6 +5,7 @@
 
 mod collector;
 mod entropy;
+mod gram;
 mod histogram;
 mod means;
 mod mse;
@@ -13,6 +14,7 @@ mod range;
 mod table;
 
 pub use collector::Collector;
+pub use gram::Gram;
 pub use histogram::{NonFinite, Statistics};
 pub use means::ChannelMeans;
 pub use params::{QuantParams, RangeSpec};

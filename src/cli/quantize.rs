@@ -5,7 +5,7 @@ use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
 use sardonyx::drift::Gate;
-use sardonyx::passes::quantize::{Eight, Format, QuantizeOptions, Runtime, Scope};
+use sardonyx::passes::quantize::{Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope};
 use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, ValidateStep};
 use std::path::PathBuf;
 
@@ -31,6 +31,10 @@ pub struct Quantize {
     /// (one complete feed each), or a folder in the ONNX test layout. Without it: random input, and the report says so.
     #[arg(long, value_name = "FILE|FOLDER")]
     data: Option<PathBuf>,
+    /// static = weights and activations, computed in integers; weights = weights only, computed in float (smaller files,
+    /// nearly no loss; needs no data).
+    #[arg(long, value_enum, default_value = "static")]
+    mode: ModeArg,
     /// How the result is spelled: qlinear = QLinearConv and QLinearMatMul with 8-bit tensors between them; qdq = float
     /// operators between QuantizeLinear and DequantizeLinear, which runtimes fuse.
     #[arg(long, value_enum, default_value = "qlinear")]
@@ -51,13 +55,24 @@ pub struct Quantize {
     /// Type of weights.
     #[arg(long, value_enum, default_value = "s8")]
     weights: EightArg,
+    /// Bits of weights: 8, 4, 3 or 2.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    weight_bits: u8,
+    /// Elements of a weight that share a scale, along the axis that products are summed over (needs --mode weights).
+    /// Default: those of an output channel, or 32 where only weights are quantized to fewer than 8 bits.
+    #[arg(long, value_name = "N")]
+    block_size: Option<usize>,
+    /// How weights are rounded: nearest, or gptq = each makes up for the errors of those before it, as the calibration data
+    /// weigh them (slower, more accurate; needs --data).
+    #[arg(long, value_enum, default_value = "nearest")]
+    rounding: RoundingArg,
     /// One scale for each whole weight instead of one per output channel.
     #[arg(long)]
     per_tensor: bool,
     /// Zero point of activations in the middle of the type.
     #[arg(long)]
     symmetric_activations: bool,
-    /// Zero point of weights wherever their range puts it (needs --per-tensor).
+    /// Zero point of weights wherever their range puts it (needs --per-tensor, or --mode weights).
     #[arg(long)]
     asymmetric_weights: bool,
     /// Leave biases as they are, instead of letting them take up what rounding the weights shifts mean outputs by.
@@ -130,6 +145,18 @@ impl DebugArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Static,
+    Weights,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoundingArg {
+    Nearest,
+    Gptq,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum FormatArg {
     Qlinear,
     Qdq,
@@ -178,6 +205,16 @@ impl Quantize {
 
     fn recipe(&self) -> Recipe {
         let options = QuantizeOptions {
+            mode: match self.mode {
+                ModeArg::Static => Mode::Static,
+                ModeArg::Weights => Mode::Weights,
+            },
+            weight_bits: self.weight_bits,
+            block_size: self.block_size,
+            rounding: match self.rounding {
+                RoundingArg::Nearest => Rounding::Nearest,
+                RoundingArg::Gptq => Rounding::Gptq,
+            },
             format: match self.format {
                 FormatArg::Qlinear => Format::Qlinear,
                 FormatArg::Qdq => Format::Qdq,

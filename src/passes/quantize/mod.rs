@@ -8,13 +8,14 @@ mod pass;
 mod plan;
 mod qdq;
 mod qlinear;
+pub mod rounding;
 mod split_gemm_bias;
 mod structure;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
-pub use options::{Eight, Format, QuantizeOptions, Runtime, Scope, Selection};
+pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
 pub use split_gemm_bias::SplitGemmBias;

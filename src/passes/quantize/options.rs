@@ -5,10 +5,12 @@ use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 
-/// Settings of static quantization. Every field has the default that the command line has.
+/// Settings of quantization. Every field has the default that the command line has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QuantizeOptions {
+    /// What is quantized.
+    pub mode: Mode,
     /// How the plan is spelled.
     pub format: Format,
     /// Which operators may be written.
@@ -19,6 +21,14 @@ pub struct QuantizeOptions {
     pub activations: Eight,
     /// Type of weights.
     pub weights: Eight,
+    /// Bits of a weight: 8, 4, 3 or 2. Fewer than 8 are stored in 4.
+    pub weight_bits: u8,
+    /// Elements of a weight, along the axis that products are summed over, that share a scale. Absent: those of an output
+    /// channel, or [`DEFAULT_BLOCK`] where only weights are quantized, to fewer than 8 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<usize>,
+    /// How weights are rounded.
+    pub rounding: Rounding,
     /// One scale per output channel of a weight instead of one for the whole tensor.
     pub per_channel: bool,
     /// Zero point of activations in the middle of the type.
@@ -36,11 +46,15 @@ pub struct QuantizeOptions {
 impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
+            mode: Mode::Static,
             format: Format::Qlinear,
             runtime: Runtime::Portable,
             scope: Scope::Full,
             activations: Eight::U8,
             weights: Eight::S8,
+            weight_bits: 8,
+            block_size: None,
+            rounding: Rounding::Nearest,
             per_channel: true,
             symmetric_activations: false,
             symmetric_weights: true,
@@ -49,6 +63,30 @@ impl Default for QuantizeOptions {
             exclude: vec![],
         }
     }
+}
+
+/// Block size of weights of fewer than 8 bits where only weights are quantized: the field's usual one.
+pub const DEFAULT_BLOCK: usize = 32;
+
+/// What is quantized.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Weights and activations, with ranges from calibration.
+    Static,
+    /// Weights only: they are stored in few bits, and products are computed in float.
+    Weights,
+}
+
+/// How weights are rounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Each to the nearest level.
+    Nearest,
+    /// One after the other, each making up for the errors of those before it, as the calibration data weigh them
+    /// (Frantar et al., GPTQ, 2022).
+    Gptq,
 }
 
 /// Spelling of a quantized graph.
@@ -115,6 +153,7 @@ impl QuantizeOptions {
     /// # Errors
     /// What to change.
     pub fn check(&self) -> Result<()> {
+        self.check_weights()?;
         if self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
@@ -125,12 +164,37 @@ impl QuantizeOptions {
                 "no runtime multiplies signed activations with unsigned weights: use s8 weights or u8 activations",
             ));
         }
-        if self.per_channel && !self.symmetric_weights {
+        if self.mode == Mode::Static && self.per_channel && !self.symmetric_weights {
             return Err(Error::usage(
                 "per-channel weights must be symmetric (runtimes want one zero point for all channels): use per-tensor weights or symmetric ones",
             ));
         }
         Ok(())
+    }
+
+    fn check_weights(&self) -> Result<()> {
+        if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
+            return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
+        }
+        let Some(block) = self.block_size else { return Ok(()) };
+        if self.mode == Mode::Static {
+            return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
+        }
+        if self.runtime == Runtime::Ort && (block < 16 || !block.is_power_of_two()) {
+            return Err(Error::usage(format!(
+                "ONNX Runtime's operators want blocks of 16, 32, 64, ... elements, not {block}: use --runtime portable"
+            )));
+        }
+        if block == 0 {
+            return Err(Error::usage("blocks of 0 elements"));
+        }
+        Ok(())
+    }
+
+    /// Elements that share a scale where only weights are quantized; `None` for those of a channel.
+    pub fn block(&self) -> Option<usize> {
+        let default = (self.mode == Mode::Weights && self.weight_bits < 8).then_some(DEFAULT_BLOCK);
+        self.block_size.or(default)
     }
 }
 
