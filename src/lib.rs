@@ -35,6 +35,7 @@ pub mod drift;
 pub mod error;
 pub mod io;
 pub mod ir;
+pub mod math;
 pub mod ops;
 pub mod passes;
 pub mod recipe;

@@ -3,6 +3,7 @@
 mod coverage;
 mod emit;
 mod groups;
+mod migrate;
 mod options;
 mod pass;
 mod plan;
@@ -14,6 +15,7 @@ mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
+pub use migrate::Migrate;
 pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
