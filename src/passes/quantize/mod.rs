@@ -11,11 +11,12 @@ mod qdq;
 mod qlinear;
 mod split_gemm_bias;
 mod structure;
+mod trial;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
-pub use migrate::Migrate;
+pub use migrate::{Migrate, MigrateRanges};
 pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
