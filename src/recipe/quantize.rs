@@ -1,5 +1,6 @@
 //! The quantization step: prepare, draft, calibrate, write.
 
+use super::accuracy;
 use super::progress::Progress;
 use super::schema::QuantizeStep;
 use crate::analysis::opset;
@@ -8,7 +9,7 @@ use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
+use crate::passes::quantize::{Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
 use crate::passes::simplify::{
     EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
 };
@@ -61,10 +62,16 @@ pub fn quantize(
     check: Option<&Check>,
     progress: &dyn Progress,
 ) -> Result<Quantized> {
-    let hash = fingerprint(model);
+    let mut hash = fingerprint(model);
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
     let mut passes = prepare(model, &step.options, cx, check)?;
+    let rescaled = accuracy::rescale(model, step, cx, check, progress)?;
+    if rescaled.iter().any(|p| p.changes > 0) {
+        // The values have other ranges now.
+        hash = fingerprint(model);
+    }
+    passes.extend(rescaled);
     let mut plan = Plan::draft(model, &step.options)?;
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
@@ -74,7 +81,7 @@ pub fn quantize(
     if ranges.is_empty() {
         return Ok(Quantized { passes, plan, prepared, calibration });
     }
-    let table = table(model, step, &Wanted { ranges, means }, &hash, progress)?;
+    let table = table(model, step, &Wanted { ranges, means, ..Wanted::default() }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
         plan.set_input_mean(&model.graph, name, mean.clone());
     }
@@ -141,7 +148,8 @@ impl Pass for RequireOpset {
 }
 
 fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
-    RangeSpec::new(8, options.activations == Eight::S8, options.symmetric_activations)
+    let eight = options.activations;
+    RangeSpec::new(eight.bits(), eight.is_signed(), options.symmetric_activations)
 }
 
 /// What is wanted: from the table of the recipe where it exists, else from data (and saved there).
@@ -162,14 +170,7 @@ fn table(
         }
         return Ok(table);
     }
-    let data = match &step.data {
-        Some(path) => {
-            let mut data = Dataset::open(path, &model.graph, None)?;
-            data.limit(step.samples.unwrap_or(usize::MAX));
-            data
-        }
-        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
-    };
+    let data = calibration_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
     let collected = runtime::collect(model, wanted, &data, batch, &|| progress.tick())?;
@@ -183,6 +184,16 @@ fn table(
         io::write_atomically(path, table.to_json()?.as_bytes())?;
     }
     Ok(table)
+}
+
+/// The samples that the step names, or random ones.
+pub(super) fn calibration_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
+    let Some(path) = &step.data else {
+        return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
+    };
+    let mut data = Dataset::open(path, &model.graph, None)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
 }
 
 /// A hash of the model's operators, names and weights: the same file gives the same on every machine.

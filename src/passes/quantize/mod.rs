@@ -3,6 +3,7 @@
 mod coverage;
 mod emit;
 mod groups;
+mod migrate;
 mod options;
 mod pass;
 mod plan;
@@ -11,10 +12,12 @@ mod qlinear;
 pub mod rounding;
 mod split_gemm_bias;
 mod structure;
+mod trial;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
+pub use migrate::{Migrate, MigrateRanges};
 pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};

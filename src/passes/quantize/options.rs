@@ -1,5 +1,6 @@
 //! What the caller may choose.
 
+use super::migrate::Migrate;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
@@ -37,6 +38,18 @@ pub struct QuantizeOptions {
     pub symmetric_weights: bool,
     /// Let biases take up what rounding the weights shifts mean outputs by.
     pub bias_correction: bool,
+    /// Let biases take up what is left of the shift of mean outputs, as measured between the quantized model and the
+    /// original.
+    pub empirical_bias_correction: bool,
+    /// Spread the ranges of neighbouring layers' channels evenly before anything else.
+    pub equalize: bool,
+    /// How far the range of a layer's input channels moves into its weight.
+    pub migrate: Migrate,
+    /// Choose the range of a layer's input by the error of the layer's output.
+    pub clip_search: bool,
+    /// Keep the sum of two products of 8 bits within 16, as kernels without VNNI add them: 7 bits for the channels of
+    /// weights that could exceed it.
+    pub saturation_safe: bool,
     /// Only nodes that match one of these (name, glob over names, or operator type); empty = all.
     pub include: Vec<String>,
     /// No node that matches one of these.
@@ -59,6 +72,11 @@ impl Default for QuantizeOptions {
             symmetric_activations: false,
             symmetric_weights: true,
             bias_correction: true,
+            empirical_bias_correction: false,
+            equalize: false,
+            migrate: Migrate::None,
+            clip_search: false,
+            saturation_safe: false,
             include: vec![],
             exclude: vec![],
         }
@@ -76,6 +94,8 @@ pub enum Mode {
     Static,
     /// Weights only: they are stored in few bits, and products are computed in float.
     Weights,
+    /// Weights, and the inputs of linear layers with ranges that are computed anew for each input.
+    Dynamic,
 }
 
 /// How weights are rounded.
@@ -119,7 +139,7 @@ pub enum Scope {
     Inputs,
 }
 
-/// An 8-bit type.
+/// An integer type that values are quantized to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Eight {
@@ -127,6 +147,10 @@ pub enum Eight {
     U8,
     /// -128 to 127.
     S8,
+    /// 0 to 65,535.
+    U16,
+    /// -32,768 to 32,767.
+    S16,
 }
 
 impl Eight {
@@ -135,7 +159,22 @@ impl Eight {
         match self {
             Eight::U8 => DType::U8,
             Eight::S8 => DType::I8,
+            Eight::U16 => DType::U16,
+            Eight::S16 => DType::I16,
         }
+    }
+
+    /// Number of bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Eight::U8 | Eight::S8 => 8,
+            Eight::U16 | Eight::S16 => 16,
+        }
+    }
+
+    /// Whether there are negative values.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Eight::S8 | Eight::S16)
     }
 
     /// Smallest and largest value.
@@ -143,6 +182,8 @@ impl Eight {
         match self {
             Eight::U8 => (0, 255),
             Eight::S8 => (-128, 127),
+            Eight::U16 => (0, 65_535),
+            Eight::S16 => (-32_768, 32_767),
         }
     }
 }
