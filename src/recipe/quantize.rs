@@ -189,9 +189,11 @@ fn table(
 /// The samples that the step names, or random ones.
 pub(super) fn calibration_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
     let Some(path) = &step.data else {
-        return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
+        let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+        data.link(&model.graph, &step.state)?;
+        return Ok(data);
     };
-    let mut data = Dataset::open(path, &model.graph, None)?;
+    let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
     data.limit(step.samples.unwrap_or(usize::MAX));
     Ok(data)
 }

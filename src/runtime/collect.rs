@@ -1,9 +1,9 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
-use super::{RunOutput, Runner, RunnerOptions};
+use super::{RunOutput, Runner, RunnerOptions, stream};
 use crate::calibrate::{ChannelMeans, Collector, Sample};
 use crate::error::{Context, Result};
-use crate::io::{Dataset, Feed};
+use crate::io::Dataset;
 use crate::ir::Model;
 use crate::math::Unfold;
 
@@ -48,13 +48,14 @@ pub fn collect(
     let observe = wanted.ranges.iter().chain(means).chain(samples).cloned().collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     // One collector per thread: what they collect merges exactly, in any order.
-    let work = |collected: &mut Collected, i: usize, feed: &Feed| {
-        let values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
-        collected.add(wanted, i, &values[model.graph.outputs().len()..])?;
+    let work = |collected: &mut Collected, i: usize, outputs: &[Vec<RunOutput>]| {
+        for values in outputs {
+            collected.add(wanted, i, &values[model.graph.outputs().len()..])?;
+        }
         tick();
         Ok(())
     };
-    let parts = data.batches(batch).fold(|| Collected::nothing(wanted), work)?;
+    let parts = stream(&[("calibration", &runner)], data, batch, || Collected::nothing(wanted), work)?;
     let mut all = Collected::nothing(wanted);
     for part in parts {
         all.merge(&part)?;

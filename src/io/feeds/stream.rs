@@ -71,6 +71,18 @@ impl<'a> Batches<'a> {
         }
         first.map_or(Ok(states), |(_, e)| Err(e))
     }
+
+    /// Does `work` with the number and the inputs of every feed, one after another.
+    ///
+    /// # Errors
+    /// The first: a feed that cannot be read, or what `work` reports.
+    pub fn in_order(&self, mut work: impl FnMut(usize, Feed) -> Result<()>) -> Result<()> {
+        let stream = self.stream()?;
+        while let Some((i, feed)) = stream.next() {
+            work(i, feed?)?;
+        }
+        Ok(())
+    }
 }
 
 impl Stream<'_> {

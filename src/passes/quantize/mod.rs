@@ -18,7 +18,9 @@ mod weights;
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
 pub use migrate::{Migrate, MigrateRanges};
-pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
+pub use options::{
+    DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope, Selection,
+};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
 pub use split_gemm_bias::SplitGemmBias;
