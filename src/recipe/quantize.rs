@@ -1,5 +1,6 @@
 //! The quantization step: prepare, draft, calibrate, write.
 
+use super::accuracy;
 use super::progress::Progress;
 use super::schema::QuantizeStep;
 use crate::analysis::opset;
@@ -10,8 +11,7 @@ use crate::ir::{DType, Model};
 use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::{
-    Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights, WritePlan,
-    has_computed_weights,
+    Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights, WritePlan, has_computed_weights,
 };
 use crate::passes::simplify::eliminate::EliminateCast;
 use crate::passes::simplify::{
@@ -69,12 +69,18 @@ pub fn quantize(
     check: Option<&Check>,
     progress: &dyn Progress,
 ) -> Result<Quantized> {
-    let hash = fingerprint(model);
+    let mut hash = fingerprint(model);
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
     let half = widen(model, cx, check)?;
     let mut passes = half.clone();
     passes.extend(prepare(model, &step.options, cx, check)?);
+    let rescaled = accuracy::rescale(model, step, cx, check, progress)?;
+    if rescaled.iter().any(|p| p.changes > 0) {
+        // The values have other ranges now.
+        hash = fingerprint(model);
+    }
+    passes.extend(rescaled);
     let stores = store_weights(model, &step.options, cx, check)?;
     let stored = stores.last().is_some_and(|p| p.changes > 0);
     passes.extend(stores);
@@ -90,7 +96,7 @@ pub fn quantize(
         }
         return Ok(Quantized { passes, plan, prepared, calibration, stored });
     }
-    let table = table(model, step, &Wanted { ranges, means }, &hash, progress)?;
+    let table = table(model, step, &Wanted { ranges, means, ..Wanted::default() }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
         plan.set_input_mean(&model.graph, name, mean.clone());
     }
@@ -221,7 +227,8 @@ impl Pass for RequireOpset {
 }
 
 fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
-    RangeSpec::new(8, options.activations == Eight::S8, options.symmetric_activations)
+    let eight = options.activations;
+    RangeSpec::new(eight.bits(), eight.is_signed(), options.symmetric_activations)
 }
 
 /// What is wanted: from the table of the recipe where it exists, else from data (and saved there).
@@ -242,18 +249,7 @@ fn table(
         }
         return Ok(table);
     }
-    let data = match &step.data {
-        Some(path) => {
-            let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
-            data.limit(step.samples.unwrap_or(usize::MAX));
-            data
-        }
-        None => {
-            let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
-            data.link(&model.graph, &step.state)?;
-            data
-        }
-    };
+    let data = calibration_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
     let collected = runtime::collect(model, wanted, &data, batch, &|| progress.tick())?;
@@ -267,6 +263,18 @@ fn table(
         io::write_atomically(path, table.to_json()?.as_bytes())?;
     }
     Ok(table)
+}
+
+/// The samples that the step names, or random ones.
+pub(super) fn calibration_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
+    let Some(path) = &step.data else {
+        let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+        data.link(&model.graph, &step.state)?;
+        return Ok(data);
+    };
+    let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
 }
 
 /// A hash of the model's operators, names and weights: the same file gives the same on every machine.

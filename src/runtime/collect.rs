@@ -1,17 +1,23 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
 use super::{RunOutput, Runner, RunnerOptions, stream};
-use crate::calibrate::{ChannelMeans, Collector};
+use crate::calibrate::{ChannelMeans, Collector, Sample};
 use crate::error::{Context, Result};
 use crate::io::Dataset;
 use crate::ir::Model;
+use crate::math::Unfold;
 
 /// What to collect.
+#[derive(Default)]
 pub struct Wanted {
     /// Values whose statistics make ranges.
     pub ranges: Vec<String>,
     /// Values whose channel means are wanted, and the axis of the channels (from the end where negative).
     pub means: Vec<(String, i64)>,
+    /// Inputs of linear layers to sample columns of, and how the layer sees them.
+    pub samples: Vec<(String, Unfold)>,
+    /// Columns of each sample.
+    pub sample_size: usize,
 }
 
 /// What was collected.
@@ -20,6 +26,8 @@ pub struct Collected {
     pub statistics: Collector,
     /// Channel means of [`Wanted::means`], in that order.
     pub means: Vec<ChannelMeans>,
+    /// Samples of [`Wanted::samples`], in that order.
+    pub samples: Vec<Sample>,
 }
 
 /// Collects over all of `data`, batches of `batch` samples in parallel. The result does not depend on the number of
@@ -36,12 +44,13 @@ pub fn collect(
     batch: usize,
     tick: &(dyn Fn() + Sync),
 ) -> Result<Collected> {
-    let observe = wanted.ranges.iter().chain(wanted.means.iter().map(|(name, _)| name)).cloned().collect();
+    let (means, samples) = (wanted.means.iter().map(|(name, _)| name), wanted.samples.iter().map(|(name, _)| name));
+    let observe = wanted.ranges.iter().chain(means).chain(samples).cloned().collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     // One collector per thread: what they collect merges exactly, in any order.
-    let work = |collected: &mut Collected, _: usize, outputs: &[Vec<RunOutput>]| {
+    let work = |collected: &mut Collected, i: usize, outputs: &[Vec<RunOutput>]| {
         for values in outputs {
-            collected.add(wanted, &values[model.graph.outputs().len()..])?;
+            collected.add(wanted, i, &values[model.graph.outputs().len()..])?;
         }
         tick();
         Ok(())
@@ -57,22 +66,29 @@ pub fn collect(
 impl Collected {
     fn nothing(wanted: &Wanted) -> Self {
         let means = vec![ChannelMeans::default(); wanted.means.len()];
-        Self { statistics: Collector::new(wanted.ranges.clone()), means }
+        let sample = |(_, unfold): &(_, Unfold)| Sample::new(unfold.clone(), wanted.sample_size);
+        let samples = wanted.samples.iter().map(sample).collect();
+        Self { statistics: Collector::new(wanted.ranges.clone()), means, samples }
     }
 
-    fn add(&mut self, wanted: &Wanted, values: &[RunOutput]) -> Result<()> {
+    fn add(&mut self, wanted: &Wanted, batch: usize, values: &[RunOutput]) -> Result<()> {
         let (ranges, inputs) = values.split_at(wanted.ranges.len());
+        let (inputs, sampled) = inputs.split_at(wanted.means.len());
         for (k, value) in ranges.iter().enumerate() {
             self.statistics.observe(k, &value.as_f32()?)?;
         }
         for ((value, mean), (name, axis)) in inputs.iter().zip(&mut self.means).zip(&wanted.means) {
             mean.update(&value.as_f32()?, value.shape(), *axis).context(|| format!("value \"{name}\""))?;
         }
+        for ((value, sample), (name, _)) in sampled.iter().zip(&mut self.samples).zip(&wanted.samples) {
+            sample.add(batch, &value.as_f32()?, value.shape()).context(|| format!("value \"{name}\""))?;
+        }
         Ok(())
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
         self.statistics.merge(&other.statistics)?;
+        self.samples.iter_mut().zip(&other.samples).try_for_each(|(a, b)| a.merge(b))?;
         self.means.iter_mut().zip(&other.means).try_for_each(|(a, b)| a.merge(b))
     }
 }

@@ -4,20 +4,26 @@
 mod coverage;
 mod emit;
 mod groups;
+mod migrate;
 mod options;
 mod pass;
 mod plan;
 mod qdq;
 mod qlinear;
+pub mod rounding;
 mod simulate;
 mod split_gemm_bias;
 mod stored;
 mod structure;
+mod trial;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
-pub use options::{Eight, Format, Precision, QuantizeOptions, Runtime, Scope, Selection};
+pub use migrate::{Migrate, MigrateRanges};
+pub use options::{
+    DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope, Selection,
+};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
 pub use simulate::{Rounded, Simulate, rounded_name, zero_point};

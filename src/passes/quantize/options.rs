@@ -1,15 +1,18 @@
 //! What the caller may choose.
 
+use super::migrate::Migrate;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
-/// Settings of static quantization. Every field has the default that the command line has.
+/// Settings of quantization. Every field has the default that the command line has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QuantizeOptions {
+    /// What is quantized.
+    pub mode: Mode,
     /// How the plan is spelled.
     pub format: Format,
     /// Which operators may be written.
@@ -20,6 +23,14 @@ pub struct QuantizeOptions {
     pub activations: Eight,
     /// Type of weights.
     pub weights: Eight,
+    /// Bits of a weight: 8, 4, 3 or 2. Fewer than 8 are stored in 4.
+    pub weight_bits: u8,
+    /// Elements of a weight, along the axis that products are summed over, that share a scale. Absent: those of an output
+    /// channel, or [`DEFAULT_BLOCK`] where only weights are quantized, to fewer than 8 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<usize>,
+    /// How weights are rounded.
+    pub rounding: Rounding,
     /// One scale per output channel of a weight instead of one for the whole tensor.
     pub per_channel: bool,
     /// Zero point of activations in the middle of the type.
@@ -28,6 +39,18 @@ pub struct QuantizeOptions {
     pub symmetric_weights: bool,
     /// Let biases take up what rounding the weights shifts mean outputs by.
     pub bias_correction: bool,
+    /// Let biases take up what is left of the shift of mean outputs, as measured between the quantized model and the
+    /// original.
+    pub empirical_bias_correction: bool,
+    /// Spread the ranges of neighbouring layers' channels evenly before anything else.
+    pub equalize: bool,
+    /// How far the range of a layer's input channels moves into its weight.
+    pub migrate: Migrate,
+    /// Choose the range of a layer's input by the error of the layer's output.
+    pub clip_search: bool,
+    /// Keep the sum of two products of 8 bits within 16, as kernels without VNNI add them: 7 bits for the channels of
+    /// weights that could exceed it.
+    pub saturation_safe: bool,
     /// Only nodes that match one of these (name, glob over names, or operator type); empty = all.
     pub include: Vec<String>,
     /// No node that matches one of these.
@@ -75,20 +98,55 @@ impl Precision {
 impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
+            mode: Mode::Static,
             format: Format::Qlinear,
             runtime: Runtime::Portable,
             scope: Scope::Full,
             activations: Eight::U8,
             weights: Eight::S8,
+            weight_bits: 8,
+            block_size: None,
+            rounding: Rounding::Nearest,
             per_channel: true,
             symmetric_activations: false,
             symmetric_weights: true,
             bias_correction: true,
+            empirical_bias_correction: false,
+            equalize: false,
+            migrate: Migrate::None,
+            clip_search: false,
+            saturation_safe: false,
             include: vec![],
             exclude: vec![],
             nodes: BTreeMap::new(),
         }
     }
+}
+
+/// Block size of weights of fewer than 8 bits where only weights are quantized: the field's usual one.
+pub const DEFAULT_BLOCK: usize = 32;
+
+/// What is quantized.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Weights and activations, with ranges from calibration.
+    Static,
+    /// Weights only: they are stored in few bits, and products are computed in float.
+    Weights,
+    /// Weights, and the inputs of linear layers with ranges that are computed anew for each input.
+    Dynamic,
+}
+
+/// How weights are rounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Each to the nearest level.
+    Nearest,
+    /// One after the other, each making up for the errors of those before it, as the calibration data weigh them
+    /// (Frantar et al., GPTQ, 2022).
+    Gptq,
 }
 
 /// Spelling of a quantized graph.
@@ -121,7 +179,7 @@ pub enum Scope {
     Inputs,
 }
 
-/// An 8-bit type.
+/// An integer type that values are quantized to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Eight {
@@ -129,6 +187,10 @@ pub enum Eight {
     U8,
     /// -128 to 127.
     S8,
+    /// 0 to 65,535.
+    U16,
+    /// -32,768 to 32,767.
+    S16,
 }
 
 impl Eight {
@@ -137,7 +199,22 @@ impl Eight {
         match self {
             Eight::U8 => DType::U8,
             Eight::S8 => DType::I8,
+            Eight::U16 => DType::U16,
+            Eight::S16 => DType::I16,
         }
+    }
+
+    /// Number of bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Eight::U8 | Eight::S8 => 8,
+            Eight::U16 | Eight::S16 => 16,
+        }
+    }
+
+    /// Whether there are negative values.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Eight::S8 | Eight::S16)
     }
 
     /// Smallest and largest value.
@@ -145,6 +222,8 @@ impl Eight {
         match self {
             Eight::U8 => (0, 255),
             Eight::S8 => (-128, 127),
+            Eight::U16 => (0, 65_535),
+            Eight::S16 => (-32_768, 32_767),
         }
     }
 }
@@ -155,6 +234,7 @@ impl QuantizeOptions {
     /// # Errors
     /// What to change.
     pub fn check(&self) -> Result<()> {
+        self.check_weights()?;
         if self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
@@ -165,12 +245,37 @@ impl QuantizeOptions {
                 "no runtime multiplies signed activations with unsigned weights: use s8 weights or u8 activations",
             ));
         }
-        if self.per_channel && !self.symmetric_weights {
+        if self.mode == Mode::Static && self.per_channel && !self.symmetric_weights {
             return Err(Error::usage(
                 "per-channel weights must be symmetric (runtimes want one zero point for all channels): use per-tensor weights or symmetric ones",
             ));
         }
         Ok(())
+    }
+
+    fn check_weights(&self) -> Result<()> {
+        if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
+            return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
+        }
+        let Some(block) = self.block_size else { return Ok(()) };
+        if self.mode == Mode::Static {
+            return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
+        }
+        if self.runtime == Runtime::Ort && (block < 16 || !block.is_power_of_two()) {
+            return Err(Error::usage(format!(
+                "ONNX Runtime's operators want blocks of 16, 32, 64, ... elements, not {block}: use --runtime portable"
+            )));
+        }
+        if block == 0 {
+            return Err(Error::usage("blocks of 0 elements"));
+        }
+        Ok(())
+    }
+
+    /// Elements that share a scale where only weights are quantized; `None` for those of a channel.
+    pub fn block(&self) -> Option<usize> {
+        let default = (self.mode == Mode::Weights && self.weight_bits < 8).then_some(DEFAULT_BLOCK);
+        self.block_size.or(default)
     }
 }
 
