@@ -7,11 +7,11 @@ use crate::analysis::opset;
 use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
-use crate::ir::{DType, Model};
+use crate::ir::{DType, Graph, MICROSOFT, Model};
 use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::{
-    Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights, WritePlan, has_computed_weights,
+    Plan, Quantization, QuantizeOptions, Reach, Selection, DynamicLstm, SplitGemmBias, StoreWeights, WritePlan, has_computed_weights,
 };
 use crate::passes::simplify::eliminate::EliminateCast;
 use crate::passes::simplify::{
@@ -82,7 +82,7 @@ pub fn quantize(
     }
     passes.extend(rescaled);
     let stores = store_weights(model, &step.options, cx, check)?;
-    let stored = stores.last().is_some_and(|p| p.changes > 0);
+    let stored = stores.iter().any(|p| p.pass != "fold_weights" && p.changes > 0);
     passes.extend(stores);
     let mut plan = Plan::draft(model, &step.options)?;
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
@@ -183,10 +183,21 @@ fn store_weights(
     check: Option<&Check>,
 ) -> Result<Vec<PassReport>> {
     let mut reports = fold_weights(model, cx, check)?;
+    let dynamic = RewritePass::new("dynamic_lstm", vec![Box::new(DynamicLstm::new(options)?)]);
+    reports.extend(manager::run(model, &[&dynamic], cx, check)?);
+    if model.opset(MICROSOFT).is_none() && has_domain(&model.graph) {
+        model.import(MICROSOFT, 1);
+    }
     let rule = StoreWeights::new(model, options)?;
     let store = RewritePass::new("store_weights", vec![]).with_graph_rules(vec![Box::new(rule)]);
     reports.extend(manager::run(model, &[&store], cx, check)?);
     Ok(reports)
+}
+
+/// Whether an operator of ONNX Runtime's domain is in the graph or in a body.
+fn has_domain(graph: &Graph) -> bool {
+    let own = |n| &*graph.node(n).op.domain == MICROSOFT || graph.node(n).bodies().any(has_domain);
+    graph.nodes().any(own)
 }
 
 /// Computes weights that the graph computes from constants, so that they can be rounded.

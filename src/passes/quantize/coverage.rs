@@ -186,6 +186,11 @@ impl Count<'_> {
             if let Some(codes) = stored_source(graph, v).filter(|_| !is_step_of_stored(graph, v)) {
                 self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
             }
+            if let Some(codes) = graph.constant(v).filter(|t| t.dtype.is_int() && t.dtype.bits() <= 8 && t.rank() >= 2)
+                && graph.uses(v).iter().any(|u| &*graph.node(u.node).op.op_type == "DynamicQuantizeLSTM" && u.port <= Port::In(2))
+            {
+                self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
+            }
             let Some(t) = graph.constant(v).filter(|t| t.dtype.is_float()) else { continue };
             let uses = graph.uses(v);
             let is_scale = |u: &Use| graph.node(u.node).op.is("DequantizeLinear") && u.port == Port::In(1);

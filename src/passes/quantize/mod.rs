@@ -28,5 +28,5 @@ pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach};
 pub use simulate::{Rounded, Simulate, rounded_name, zero_point};
 pub use split_gemm_bias::SplitGemmBias;
-pub use stored::{StoreWeights, has_computed_weights};
+pub use stored::{DynamicLstm, StoreWeights, has_computed_weights};
 pub use structure::{Decision, Kind, Structure};

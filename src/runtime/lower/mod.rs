@@ -3,6 +3,7 @@
 mod allow;
 mod composite;
 mod copy;
+mod dynamic_lstm;
 mod emit;
 mod fold;
 mod half;
@@ -108,6 +109,7 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "QLinearMatMul" if standard => return integer::qlinear_matmul(graph, id),
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
+        "DynamicQuantizeLSTM" if microsoft => return dynamic_lstm::rewrite(graph, id),
         "QGemm" if microsoft => return integer::qgemm(graph, id),
         "ConstantOfShape" if node.tensor("value").is_none() => {
             // The default is f32; tract's is f64.

@@ -115,6 +115,7 @@ impl Source {
     pub fn of(graph: &Graph, v: ValueId) -> Self {
         match graph.constant(v) {
             Some(t) if t.dtype.is_float() => Self::Float,
+            Some(t) if t.dtype.is_int() && t.dtype.bits() <= 8 => Self::Stored,
             Some(_) => Self::Other,
             None if stored_source(graph, v).is_some() => Self::Stored,
             None => Self::Other,

@@ -2,10 +2,12 @@
 //! convolutions, of layers that have no integer form as they stand, and of everything in the bodies of If, Loop and Scan.
 
 mod computed;
+mod dynamic_lstm;
 mod find;
 mod rows;
 
 pub use computed::has_computed_weights;
+pub use dynamic_lstm::DynamicLstm;
 pub use find::{Source, layer, stored_source};
 
 use super::options::{Precision, QuantizeOptions, Selection};

@@ -14,7 +14,7 @@ pub struct Rows {
     /// Whether the leading axes must be made one for that, as `[rows, columns]`.
     pub flat: bool,
     /// Elements that follow each other in one row.
-    inner: usize,
+    pub inner: usize,
 }
 
 impl Rows {
