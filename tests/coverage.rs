@@ -18,9 +18,8 @@ fn numbers(count: usize, seed: usize) -> String {
 }
 
 fn tensor(dims: &[usize], seed: usize) -> Tensor {
-    let data: Vec<f32> = (0..dims.iter().product())
-        .map(|k: usize| ((k * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0)
-        .collect();
+    let data: Vec<f32> =
+        (0..dims.iter().product()).map(|k: usize| ((k * 37 + seed * 11) % 101) as f32 / 50.0 - 1.0).collect();
     Tensor::from_f32(dims, &data)
 }
 
@@ -112,7 +111,8 @@ fn recurrent_weights_are_stored_by_direction_and_row() {
 
 #[test]
 fn a_recurrent_weight_that_is_fed_is_refused_by_name() {
-    let text = lstm(1, "direction = \"forward\"", "").replace("(float[6,2,12] x)", "(float[6,2,12] x, float[1,32,12] w)");
+    let text =
+        lstm(1, "direction = \"forward\"", "").replace("(float[6,2,12] x)", "(float[6,2,12] x, float[1,32,12] w)");
     let start = text.find("float[1,32,12] w = {").unwrap();
     let end = start + text[start..].find("}, ").unwrap() + 3;
     let text = text[..start].to_string() + &text[end..];
@@ -124,7 +124,9 @@ fn a_recurrent_weight_that_is_fed_is_refused_by_name() {
 
 #[test]
 fn a_weight_that_is_also_used_in_float_stays() {
-    let text = lstm(1, "direction = \"forward\"", "").replace("=> (y)", "=> (y, z)").replace("    [lstm]", "    z = Neg (w)\n    [lstm]");
+    let text = lstm(1, "direction = \"forward\"", "")
+        .replace("=> (y)", "=> (y, z)")
+        .replace("    [lstm]", "    z = Neg (w)\n    [lstm]");
     let case = Case::new(&text);
     let (report, model) = case.quantize(QuantizeStep::default()).unwrap();
     assert_eq!((constant_of(&model.graph, "w"), constant_of(&model.graph, "r_q")), (Some(DType::F32), Some(DType::I8)));
@@ -136,7 +138,12 @@ fn a_weight_that_is_also_used_in_float_stays() {
 
 #[test]
 fn strict_lets_pass_what_the_user_excludes() {
-    let case = Case::new(&lstm(1, "direction = \"forward\"", "").replace("    [lstm]", "    [m] q = MatMul (x, k)\n    [lstm]").replace("y)\n<", "y, q)\n<").replace("<float[1,32,12]", &format!("<float[12,4] k = {{{}}}, float[1,32,12]", numbers(48, 9))));
+    let case = Case::new(
+        &lstm(1, "direction = \"forward\"", "")
+            .replace("    [lstm]", "    [m] q = MatMul (x, k)\n    [lstm]")
+            .replace("y)\n<", "y, q)\n<")
+            .replace("<float[1,32,12]", &format!("<float[12,4] k = {{{}}}, float[1,32,12]", numbers(48, 9))),
+    );
     let options = QuantizeOptions { exclude: vec!["LSTM".into()], ..QuantizeOptions::default() };
     let (report, model) = case.quantize(QuantizeStep { options, ..strict() }).unwrap();
     assert_eq!(constant_of(&model.graph, "w"), Some(DType::F32));
@@ -323,7 +330,8 @@ fn digits(name: &str) -> PathBuf {
 #[test]
 fn precisions_of_nodes_are_followed() {
     let case = Case::new(&mlp("float"));
-    let nodes = [("two".to_string(), Precision::F16), ("*".to_string(), Precision::F32), ("one".to_string(), Precision::Eight)];
+    let nodes =
+        [("two".to_string(), Precision::F16), ("*".to_string(), Precision::F32), ("one".to_string(), Precision::Eight)];
     let options = QuantizeOptions { nodes: nodes.into(), ..QuantizeOptions::default() };
     let (_, model) = case.quantize(QuantizeStep { options, ..QuantizeStep::default() }).unwrap();
     assert_eq!((count(&model.graph, "QLinearMatMul"), constant_of(&model.graph, "v_f16")), (1, Some(DType::F16)));
@@ -371,11 +379,49 @@ fn the_account_of_the_drift_is_complete() {
         let options = QuantizeOptions { format, ..QuantizeOptions::default() };
         let step = QuantizeStep { data: Some(digits("digits_calib.npz")), options, ..QuantizeStep::default() };
         run_files(&Recipe { quantize: Some(step), ..Recipe::default() }, &input, &out, &Silent).unwrap();
-        let judge = ValidateStep { data: Some(digits("digits_test.npz")), samples: Some(24), ..ValidateStep::default() };
+        let judge =
+            ValidateStep { data: Some(digits("digits_test.npz")), samples: Some(24), ..ValidateStep::default() };
         let report = explain_files(&input, &out, &judge, &Silent).unwrap();
         assert!((0.9..1.1).contains(&report.explained), "{format:?}: {}", report.explained);
         assert_eq!(report.roundings.iter().filter(|r| r.kind == "weight").count(), 7);
         let total: f64 = report.roundings.iter().map(|r| r.share).sum();
         assert!((total - 100.0).abs() < 1e-6);
     }
+}
+
+#[test]
+fn onnx_runtime_gets_its_own_lstm_where_it_has_one() {
+    let ort = || QuantizeOptions { runtime: sardonyx::passes::quantize::Runtime::Ort, ..QuantizeOptions::default() };
+    for (text, dynamic) in [
+        (lstm(1, "direction = \"forward\"", ""), true),
+        (lstm(2, "direction = \"bidirectional\"", ", , , , p"), true),
+        (lstm(1, "layout = 1", ""), false),
+    ] {
+        let (report, model) = Case::new(&text).quantize(QuantizeStep { options: ort(), ..strict() }).unwrap();
+        let graph = &model.graph;
+        let ops: Vec<String> = graph.nodes().map(|n| graph.node(n).op.to_string()).collect();
+        assert_eq!(ops.iter().any(|op| op == "com.microsoft.DynamicQuantizeLSTM"), dynamic, "{ops:?}");
+        assert_eq!(count(graph, "LSTM"), usize::from(!dynamic));
+        assert!(report.drift.outputs[0].relative_l2 > 0.0 && report.drift.outputs[0].relative_l2 < 0.03);
+        let coverage = report.coverage.unwrap();
+        assert_eq!((coverage.nodes.quantized, coverage.stored_nodes), (1, 1));
+        assert!(coverage.weight_bytes.quantized > 2 * coverage.weight_bytes.total / 3, "{:?}", coverage.weight_bytes);
+    }
+}
+
+#[test]
+fn sparse_and_transposed_weights_are_stored() {
+    let text = format!(
+        r#"<ir_version: 8, opset_import: ["" : 13]>
+g (float[1,4,5,5] x) => (float[1,6,K,L] y)
+<float[4,6,3,3] w = {{{}}}>
+{{
+    [up] y = ConvTranspose (x, w)
+}}"#,
+        numbers(216, 5)
+    );
+    let (report, model) = Case::new(&text).quantize(strict()).unwrap();
+    assert_eq!(constant_of(&model.graph, "w_q"), Some(DType::I8));
+    assert_eq!(model.graph.constant(model.graph.find("w_s").unwrap()).unwrap().len(), 6);
+    assert!(report.drift.outputs[0].relative_l2 < 0.02);
 }

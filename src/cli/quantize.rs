@@ -104,9 +104,10 @@ pub struct Quantize {
     /// hold on the validation data; each step is executed.
     #[arg(long, conflicts_with = "no_validate")]
     search: bool,
-    /// Precisions that the search may give to a layer: 8 = as the other options say, f16 = weights stored in f16, f32.
+    /// Precisions that the search may give to a layer: 8 = as the other options say, w8 and f16 = computed in float on
+    /// weights stored in 8 bits or in f16, f32.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = precision,
-        default_values = ["8", "f16", "f32"])]
+        default_values = ["8", "w8", "f16", "f32"])]
     precisions: Vec<Precision>,
     /// Precision of the nodes that match a pattern, for example 'head.*=f32'. May be repeated.
     #[arg(long, value_name = "PATTERN=PRECISION", value_parser = node_precision)]
@@ -224,7 +225,9 @@ fn node_precision(text: &str) -> Result<(String, Precision), String> {
 impl Quantize {
     pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
         if self.no_validate && self.gate.gate() != Gate::default() {
-            anyhow::bail!("--no-validate leaves nothing to hold against --max-drop, --max-drift, --min-sqnr and --min-agreement");
+            anyhow::bail!(
+                "--no-validate leaves nothing to hold against --max-drop, --max-drift, --min-sqnr and --min-agreement"
+            );
         }
         let recipe = self.recipe();
         if self.print_recipe {

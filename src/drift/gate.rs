@@ -32,7 +32,12 @@ impl Gate {
     /// # Errors
     /// NaN, and an agreement outside 0 to 100%.
     pub fn validate(&self) -> Result<()> {
-        let bounds = [("drift", self.max_drift), ("drop", self.max_drop), ("SQNR", self.min_sqnr), ("agreement", self.min_agreement)];
+        let bounds = [
+            ("drift", self.max_drift),
+            ("drop", self.max_drop),
+            ("SQNR", self.min_sqnr),
+            ("agreement", self.min_agreement),
+        ];
         if let Some((name, _)) = bounds.iter().find(|(_, b)| b.is_some_and(f64::is_nan)) {
             return Err(Error::usage(format!("the bound on the {name} is not a number")));
         }
@@ -134,8 +139,7 @@ mod tests {
 
     #[test]
     fn violations_name_figure_and_bound() {
-        let gate =
-            Gate { max_drop: Some(1.0), max_drift: Some(0.01), min_sqnr: Some(30.0), min_agreement: Some(99.0) };
+        let gate = Gate { max_drop: Some(1.0), max_drift: Some(0.01), min_sqnr: Some(30.0), min_agreement: Some(99.0) };
         let expected = [
             "logits: accuracy dropped by 25.00 points, at most 1 are allowed.",
             "logits: it moved by 55.453% (relative L2), at most 1% are allowed.",

@@ -20,8 +20,8 @@ mod simplify;
 
 pub use convert::Conversion;
 pub use execute::{ExecuteReport, RunStep, execute_file};
-pub use inspect::{InspectReport, inspect_file};
 pub use explain::{ExplainReport, RoundingReport, explain_files};
+pub use inspect::{InspectReport, inspect_file};
 pub use layers::PROBE_SAMPLES;
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};

@@ -11,12 +11,13 @@ use crate::ir::{DType, Graph, MICROSOFT, Model};
 use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::{
-    Plan, Quantization, QuantizeOptions, Reach, Selection, DynamicLstm, SplitGemmBias, StoreWeights, WritePlan, has_computed_weights,
+    DynamicLstm, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights, WritePlan,
+    has_computed_weights,
 };
 use crate::passes::simplify::eliminate::EliminateCast;
 use crate::passes::simplify::{
-    EliminateIdentity, FOLD_LIMIT, FoldBatchNorm, FoldConstantOfShape, FoldConstants, FoldShapes, InlineIf, LiftConstants,
-    LiftInitializerInputs,
+    EliminateIdentity, FOLD_LIMIT, FoldBatchNorm, FoldConstantOfShape, FoldConstants, FoldShapes, InlineIf,
+    LiftConstants, LiftInitializerInputs,
 };
 use crate::passes::{Effect, Outcome, Pass, PassContext, Rewrite, RewritePass};
 use crate::runtime::{self, RuntimeEvaluator, Wanted};

@@ -116,6 +116,15 @@ fn render_coverage(coverage: &Coverage, out: &mut String) {
         percent(coverage.macs),
         percent(coverage.weight_bytes),
     );
+    if coverage.stored_nodes > 0 {
+        let share = Share { quantized: coverage.stored_macs, total: coverage.macs.total };
+        let _ = writeln!(
+            out,
+            "of these, {} compute in float on weights stored in fewer bits ({:.1}% of MACs)",
+            coverage.stored_nodes,
+            percent(share)
+        );
+    }
     let reasons = coverage.reasons();
     if !reasons.is_empty() {
         let _ = writeln!(out, "left in float (--json names each node):");

@@ -2,11 +2,11 @@
 
 use super::convert::{Conversion, convert};
 use super::inspect::quantized_ops;
+use super::layers::pattern;
 use super::progress::Progress;
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
-use super::layers::pattern;
-use super::search::{Searched, search};
 use super::schema::{PassOptions, QuantizeStep, Recipe, ValidateStep};
+use super::search::{Searched, search};
 use super::simplify::simplify;
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;

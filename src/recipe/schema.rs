@@ -137,7 +137,7 @@ pub struct Search {
 
 impl Default for Search {
     fn default() -> Self {
-        Self { precisions: vec![Precision::Eight, Precision::F16, Precision::F32] }
+        Self { precisions: vec![Precision::Eight, Precision::W8, Precision::F16, Precision::F32] }
     }
 }
 

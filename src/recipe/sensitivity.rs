@@ -86,12 +86,21 @@ impl SensitivityReport {
         let mut out = String::new();
         let kind = if self.random { "RANDOM samples (no data were given)" } else { "samples" };
         // Writing to a String cannot fail.
-        let _ = writeln!(out, "{}: relative L2 {:.3e} with all layers quantized, {} {kind}", self.model, self.all, self.samples);
+        let _ = writeln!(
+            out,
+            "{}: relative L2 {:.3e} with all layers quantized, {} {kind}",
+            self.model, self.all, self.samples
+        );
         if self.unnamed > 0 {
-            let _ = writeln!(out, "{} layers have no name of their own: they were quantized in every run", self.unnamed);
+            let _ =
+                writeln!(out, "{} layers have no name of their own: they were quantized in every run", self.unnamed);
         }
         let width = self.layers.iter().map(|l| l.name.len()).max().unwrap_or(0).max(5);
-        let _ = writeln!(out, "{:<width$}  {:<8}  {:>12}  {:>10}  {:>10}  share of error", "layer", "operator", "MACs", "alone", "left out");
+        let _ = writeln!(
+            out,
+            "{:<width$}  {:<8}  {:>12}  {:>10}  {:>10}  share of error",
+            "layer", "operator", "MACs", "alone", "left out"
+        );
         let mut rows: Vec<&SensitivityRow> = self.layers.iter().collect();
         rows.sort_by(|a, b| b.alone.total_cmp(&a.alone));
         for l in rows {

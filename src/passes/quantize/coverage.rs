@@ -20,6 +20,10 @@ pub struct Coverage {
     pub macs: Share,
     /// Bytes of float constants.
     pub weight_bytes: Share,
+    /// Of the quantized nodes, those that compute in float on weights that are stored in fewer bits.
+    pub stored_nodes: u64,
+    /// Multiply-accumulates of these.
+    pub stored_macs: u64,
     /// Every float node that stays, in execution order.
     pub float: Vec<FloatNode>,
 }
@@ -94,6 +98,20 @@ impl Coverage {
     }
 }
 
+/// What a node is.
+enum Is<'a> {
+    Integer,
+    Stored,
+    Float(&'a str),
+}
+
+/// Whether the node belongs to the storage of a weight: what makes a float of a constant in fewer bits.
+fn is_storage(graph: &Graph, id: NodeId) -> bool {
+    let constant = |slot| graph.input(id, slot).and_then(|v| graph.constant(v)).is_some();
+    let cast = graph.node(id).op.is("Cast") && constant(0);
+    cast || graph.output(id, 0).is_some_and(|v| stored_source(graph, v).is_some())
+}
+
 /// Counts a model.
 struct Count<'a> {
     model: &'a Model,
@@ -108,38 +126,38 @@ impl Count<'_> {
         let none = |_: &str| Source::Other;
         for &id in &plan.structure.order {
             self.bodies(graph, id, &none);
+            if is_storage(graph, id) {
+                continue;
+            }
             match plan.structure.decision(id) {
                 Decision::NotFloat => {}
-                Decision::Integer(_) | Decision::Absorbed | Decision::Stored => self.node(graph, &contexts, id, None, &none),
-                Decision::Float(reason) => self.node(graph, &contexts, id, Some(reason), &none),
+                Decision::Integer(_) | Decision::Absorbed => self.node(graph, &contexts, id, &Is::Integer, &none),
+                Decision::Stored => self.node(graph, &contexts, id, &Is::Stored, &none),
+                Decision::Float(reason) => self.node(graph, &contexts, id, &Is::Float(reason), &none),
             }
         }
         self.weights(graph, &|node, slot| match plan.structure.decision(node) {
-            Decision::Integer(Kind::Compute(role)) => {
-                slot as usize == role.weight || role.bias == Some(slot as usize)
-            }
+            Decision::Integer(Kind::Compute(role)) => slot as usize == role.weight || role.bias == Some(slot as usize),
             _ => false,
         });
     }
 
-    /// One node; in float for `reason`, where there is one.
-    fn node(
-        &mut self,
-        graph: &Graph,
-        contexts: &Contexts,
-        id: NodeId,
-        reason: Option<&str>,
-        outer: &dyn Fn(&str) -> Source,
-    ) {
+    /// One node.
+    fn node(&mut self, graph: &Graph, contexts: &Contexts, id: NodeId, is: &Is, outer: &dyn Fn(&str) -> Source) {
         let macs = cost::node_macs(contexts, graph, id);
-        self.coverage.nodes.add(1, reason.is_none());
-        self.coverage.macs.add(macs.unwrap_or(0), reason.is_none());
-        let Some(reason) = reason else { return };
+        let quantized = !matches!(is, Is::Float(_));
+        self.coverage.nodes.add(1, quantized);
+        self.coverage.macs.add(macs.unwrap_or(0), quantized);
+        if matches!(is, Is::Stored) {
+            self.coverage.stored_nodes += 1;
+            self.coverage.stored_macs += macs.unwrap_or(0);
+        }
+        let Is::Float(reason) = is else { return };
         let node = graph.node(id);
         let layer = layer(graph, contexts, id, outer);
         let chosen = self.selection.refuses(node).is_some();
         let skipped = !chosen && (!layer.float.is_empty() || self.selection.includes(node));
-        let reason = match reason {
+        let reason = match *reason {
             NO_FORM if !layer.float.is_empty() => "its weight is used in float too, or takes no less room in 8 bits",
             NO_FORM if node.op.is("LSTM") || node.op.is("GRU") || node.op.is("RNN") => "its weights are not constants",
             other => other,
@@ -164,17 +182,16 @@ impl Count<'_> {
                     continue;
                 }
                 let layer = layer(body, &contexts, id, &seen);
-                if !layer.stored.is_empty() && layer.float.is_empty() {
-                    self.node(body, &contexts, id, None, &seen);
+                if is_storage(body, id) {
                     continue;
                 }
-                let stored = Source::of_output(body, id);
-                if stored == Source::Stored {
-                    continue; // the DequantizeLinear of a weight itself
+                if !layer.stored.is_empty() && layer.float.is_empty() {
+                    self.node(body, &contexts, id, &Is::Stored, &seen);
+                    continue;
                 }
                 let refused = self.selection.refuses(body.node(id));
                 let reason = refused.unwrap_or(if layer.float.is_empty() { IN_BODY } else { NO_FORM });
-                self.node(body, &contexts, id, Some(reason), &seen);
+                self.node(body, &contexts, id, &Is::Float(reason), &seen);
             }
             self.weights(body, &|_, _| false);
         }
@@ -187,7 +204,10 @@ impl Count<'_> {
                 self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
             }
             if let Some(codes) = graph.constant(v).filter(|t| t.dtype.is_int() && t.dtype.bits() <= 8 && t.rank() >= 2)
-                && graph.uses(v).iter().any(|u| &*graph.node(u.node).op.op_type == "DynamicQuantizeLSTM" && u.port <= Port::In(2))
+                && graph
+                    .uses(v)
+                    .iter()
+                    .any(|u| &*graph.node(u.node).op.op_type == "DynamicQuantizeLSTM" && u.port <= Port::In(2))
             {
                 self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
             }

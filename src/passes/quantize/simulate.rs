@@ -77,13 +77,7 @@ fn weight(graph: &Graph, name: &str, inputs: &[(usize, Tensor)], patch: &mut Pat
     }
 }
 
-fn activation(
-    graph: &Graph,
-    v: ValueId,
-    (scale, zero_point): (f32, &Tensor),
-    spared: &[String],
-    patch: &mut Patch,
-) {
+fn activation(graph: &Graph, v: ValueId, (scale, zero_point): (f32, &Tensor), spared: &[String], patch: &mut Patch) {
     let name = graph.name(v);
     let rank = graph.producer(v).map_or(0, |(p, _)| graph.node(p).rank);
     let scale = patch.constant(&format!("{name}_s"), Tensor::from_f32(&[], &[scale]));

@@ -34,10 +34,14 @@ pub(super) fn advice(report: &ExplainReport) -> Vec<String> {
 fn line(r: &RoundingReport) -> String {
     let place = if r.layer.is_empty() { format!("input \"{}\"", r.value) } else { format!("layer \"{}\"", r.layer) };
     let head = format!("{place}: its {} costs {:.0}% of the drift", r.kind, r.share);
-    let keep = if r.layer.is_empty() { String::new() } else { format!("; --node '{}=f32' leaves it in float", r.layer) };
+    let keep =
+        if r.layer.is_empty() { String::new() } else { format!("; --node '{}=f32' leaves it in float", r.layer) };
     if r.kind == "weight" {
         let why = if r.peak > PEAKY { "few large elements take up the steps" } else { "its steps are coarse" };
-        return format!("{head} ({:.1} dB): {why}; more bits, or rounding against calibration data, help{keep}", r.sqnr_db);
+        return format!(
+            "{head} ({:.1} dB): {why}; more bits, or rounding against calibration data, help{keep}",
+            r.sqnr_db
+        );
     }
     match (r.saturated.unwrap_or(0.0), r.unused_range.unwrap_or(0.0)) {
         (s, _) if s > CLIPPED => format!(

@@ -37,10 +37,14 @@ impl ExplainReport {
             self.advice.iter().for_each(|line| page.push_str(&format!("<li>{}</li>", escape(line))));
             page.push_str("</ul>");
         }
-        page.push_str("<h2>What each rounding costs</h2><p>Percent of the squared error, in execution order; \
-                       blue: activations, orange: weights.</p>");
+        page.push_str(
+            "<h2>What each rounding costs</h2><p>Percent of the squared error, in execution order; \
+                       blue: activations, orange: weights.</p>",
+        );
         page.push_str(&self.plot_shares()?);
-        page.push_str("<h2>Signal to noise</h2><p>dB; thick: with all errors from before, thin: of the rounding alone.</p>");
+        page.push_str(
+            "<h2>Signal to noise</h2><p>dB; thick: with all errors from before, thin: of the rounding alone.</p>",
+        );
         page.push_str(&self.plot_sqnr()?);
         page.push_str("<h2>Table</h2>");
         self.table(&mut page);
@@ -74,8 +78,10 @@ impl ExplainReport {
 
     fn plot_sqnr(&self) -> Result<String> {
         const CEILING: f64 = 80.0;
-        let own: Vec<(f64, f64)> = (0..).zip(&self.roundings).map(|(k, r)| (f64::from(k), r.sqnr_db.min(CEILING))).collect();
-        let here = (0..).zip(&self.roundings).filter_map(|(k, r)| Some((f64::from(k), r.arriving_sqnr_db?.min(CEILING))));
+        let own: Vec<(f64, f64)> =
+            (0..).zip(&self.roundings).map(|(k, r)| (f64::from(k), r.sqnr_db.min(CEILING))).collect();
+        let here =
+            (0..).zip(&self.roundings).filter_map(|(k, r)| Some((f64::from(k), r.arriving_sqnr_db?.min(CEILING))));
         let here: Vec<(f64, f64)> = here.collect();
         let least = own.iter().chain(&here).map(|p| p.1).fold(0.0, f64::min);
         let mut svg = String::new();

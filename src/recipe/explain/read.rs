@@ -1,9 +1,9 @@
 //! Which roundings a quantized model makes, found by the names that it shares with the original.
 
-use crate::ir::{DType, Graph, NodeId, Port, Tensor, ValueId};
-use crate::ops;
 use crate::analysis::shapes::Contexts;
 use crate::ir::Model;
+use crate::ir::{DType, Graph, NodeId, Port, Tensor, ValueId};
+use crate::ops;
 use crate::passes::quantize::{Rounded, zero_point};
 use std::collections::{BTreeSet, HashMap};
 
@@ -209,7 +209,8 @@ fn dequantized(codes: &Tensor, scale: &Tensor, zero: Option<&Tensor>, axis: usiz
     let zero = zero.map(Tensor::to_i64).transpose().ok()?.unwrap_or_else(|| vec![0]);
     let inner: usize = codes.dims.get(axis + 1..).map_or(1, |d| d.iter().product());
     let count = codes.dims.get(axis).copied().unwrap_or(1).max(1);
-    let at = |len: usize, k: usize| if len == 1 { Some(0) } else { Some(k / inner.max(1) % count).filter(|&i| i < len) };
+    let at =
+        |len: usize, k: usize| if len == 1 { Some(0) } else { Some(k / inner.max(1) % count).filter(|&i| i < len) };
     let mut out = Vec::with_capacity(data.len());
     for (k, q) in data.iter().enumerate() {
         let (s, z) = (scale[at(scale.len(), k)?], zero[at(zero.len(), k)?]);
@@ -221,6 +222,7 @@ fn dequantized(codes: &Tensor, scale: &Tensor, zero: Option<&Tensor>, axis: usiz
 fn transpose(t: &Tensor) -> Option<Tensor> {
     let [rows, columns] = t.dims[..] else { return None };
     let data = t.to_f32().ok()?;
-    let out: Vec<f32> = (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| data[r * columns + c]).collect();
+    let out: Vec<f32> =
+        (0..columns).flat_map(|c| (0..rows).map(move |r| (r, c))).map(|(r, c)| data[r * columns + c]).collect();
     Some(Tensor::from_f32(&[columns, rows], &out))
 }

@@ -66,7 +66,7 @@ impl<'a> Finder<'a> {
             let roles = ops::spec(&found.op).map(|s| s.weights(&contexts.of(node))).unwrap_or_default();
             let role = roles.into_iter().find(|r| r.slot == slot as usize);
             let precision = match self.selection.precision(found) {
-                Some(Precision::F16) if !self.selection.excludes(found) => Some(Precision::F16),
+                Some(p @ (Precision::F16 | Precision::W8)) if self.selection.wants(found) => Some(p),
                 _ if self.selection.refuses(found).is_some() || planned.contains(&node) => None,
                 _ => Some(Precision::Eight),
             };
@@ -120,11 +120,6 @@ impl Source {
             None if stored_source(graph, v).is_some() => Self::Stored,
             None => Self::Other,
         }
-    }
-
-    /// Of the first output of a node.
-    pub fn of_output(graph: &Graph, id: NodeId) -> Self {
-        graph.output(id, 0).map_or(Self::Other, |v| Self::of(graph, v))
     }
 }
 
