@@ -6,12 +6,14 @@ mod inline_functions;
 pub mod manager;
 mod pass;
 mod patch;
+pub mod prune;
 pub mod quantize;
 mod rewrite;
 pub mod simplify;
 
 pub use evaluator::Evaluator;
 pub use inline_functions::inline_functions;
+pub use quantize::Selection;
 pub use pass::{Effect, Note, Outcome, Pass, PassContext};
 pub use patch::{Patch, Ref};
 pub use rewrite::{GraphRewrite, Rewrite, RewritePass, RuleContext};

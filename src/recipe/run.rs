@@ -2,6 +2,7 @@
 
 use super::inspect::quantized_ops;
 use super::progress::Progress;
+use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
 use super::schema::{PassOptions, Recipe, ValidateStep};
 use super::simplify::simplify;
@@ -31,6 +32,9 @@ pub struct RunReport {
     /// What executing the simplified model against the original showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+    /// What was pruned, and why not more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneReport>,
     /// What the ranges come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -61,6 +65,7 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
         let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref());
+        let fallback = fallback.or(recipe.prune.as_ref().and_then(|p| p.data.as_deref()));
         execute(&original, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
@@ -79,6 +84,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         written: false,
         passes: vec![],
         agreement: None,
+        prune: None,
         calibration: None,
         coverage: None,
         notes: vec![],
@@ -90,6 +96,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     if let Some(step) = &recipe.simplify {
         let done = simplify(&mut model, step, options.fuel, Some(&check), progress)?;
         (report.passes, report.agreement) = (done.passes, done.agreement);
+    }
+    if let Some(step) = &recipe.prune {
+        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        report.passes.extend(passes);
+        report.prune = Some(pruned);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();

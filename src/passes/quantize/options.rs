@@ -151,7 +151,15 @@ impl Selection {
     /// # Errors
     /// A pattern that is not a valid glob.
     pub fn new(options: &QuantizeOptions) -> Result<Self> {
-        Ok(Self { include: Patterns::new(&options.include)?, exclude: Patterns::new(&options.exclude)? })
+        Self::of(&options.include, &options.exclude)
+    }
+
+    /// Compiles lists of patterns.
+    ///
+    /// # Errors
+    /// A pattern that is not a valid glob.
+    pub fn of(include: &[String], exclude: &[String]) -> Result<Self> {
+        Ok(Self { include: Patterns::new(include)?, exclude: Patterns::new(exclude)? })
     }
 
     /// Why the caller does not want this node quantized, if so.
