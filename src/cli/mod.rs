@@ -2,10 +2,12 @@
 
 mod accuracy;
 mod apply;
+mod groups;
 mod inspect;
 mod ops;
 mod output;
 mod progress;
+mod prune;
 mod quantize;
 mod run;
 mod save;
@@ -39,6 +41,8 @@ struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
+    Groups(groups::Groups),
+    Prune(prune::Prune),
     Quantize(quantize::Quantize),
     Validate(validate::Validate),
     Run(run::Run),
@@ -89,6 +93,8 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
     std::panic::set_hook(Box::new(|_| {}));
     match cli.command {
         Command::Inspect(c) => c.run(&cli.common),
+        Command::Groups(c) => c.run(&cli.common),
+        Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),

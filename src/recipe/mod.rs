@@ -3,10 +3,12 @@
 mod accuracy;
 mod dump;
 mod execute;
+mod groups;
 mod inspect;
 mod interface;
 mod ops;
 mod progress;
+mod prune;
 mod quantize;
 mod render;
 mod run;
@@ -14,12 +16,15 @@ mod schema;
 mod simplify;
 
 pub use execute::{ExecuteReport, RunStep, execute_file};
+pub use groups::{GroupRow, GroupsReport, Member, groups_file};
 pub use inspect::{InspectReport, inspect_file};
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
+pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
-    CalibrationMethod, Overridable, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, ValidateStep,
+    CalibrationMethod, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep,
+    ValidateStep,
 };
 pub use simplify::{Simplified, rule_table, simplify};

@@ -4,6 +4,7 @@ use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
 use crate::io::{SaveOptions, State};
+use crate::passes::prune::PruneOptions;
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
 use serde::{Deserialize, Serialize};
@@ -22,6 +23,9 @@ pub struct Recipe {
     /// Simplification, if any; it comes before quantization.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub simplify: Option<SimplifyStep>,
+    /// Structured pruning, if any; it comes after simplification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneStep>,
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
@@ -120,6 +124,22 @@ pub struct QuantizeStep {
     pub options: QuantizeOptions,
 }
 
+/// Structured pruning, and the data that scores and repair come from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PruneStep {
+    /// Data; random input where absent and needed.
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// Where the kept channels are written.
+    pub map: Option<PathBuf>,
+    /// What goes.
+    pub options: PruneOptions,
+}
+
 /// The method, with this project's default.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -169,7 +189,7 @@ fn is_default<T: Default + PartialEq>(options: &T) -> bool {
 impl Default for Recipe {
     fn default() -> Self {
         let (passes, save) = (PassOptions::default(), SaveOptions::default());
-        Self { version: RECIPE_VERSION, simplify: None, quantize: None, validate: None, passes, save }
+        Self { version: RECIPE_VERSION, simplify: None, prune: None, quantize: None, validate: None, passes, save }
     }
 }
 
@@ -197,6 +217,10 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+        }
+        if let Some(p) = &self.prune {
+            positive(&[("samples", p.samples), ("batch", p.batch)])?;
+            p.options.check()?;
         }
         match &self.validate {
             Some(v) => v.check(),
