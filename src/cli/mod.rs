@@ -1,6 +1,7 @@
 //! The command line: every command spells a recipe, runs it and prints the report.
 
 mod apply;
+mod distill;
 mod inspect;
 mod ops;
 mod output;
@@ -39,6 +40,7 @@ enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
     Quantize(quantize::Quantize),
+    Distill(distill::Distill),
     Validate(validate::Validate),
     Run(run::Run),
     Apply(apply::Apply),
@@ -89,6 +91,7 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
     match cli.command {
         Command::Inspect(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),

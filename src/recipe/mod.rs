@@ -1,5 +1,6 @@
 //! Recipes: what a run does, as data, and the code that does it. The command line only spells them.
 
+mod distill;
 mod dump;
 mod execute;
 mod inspect;
@@ -19,6 +20,7 @@ pub use progress::{Progress, Silent};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
-    CalibrationMethod, Overridable, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, ValidateStep,
+    CalibrationMethod, DistillStep, Overridable, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep,
+    ValidateStep,
 };
 pub use simplify::{Simplified, rule_table, simplify};

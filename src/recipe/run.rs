@@ -14,6 +14,7 @@ use crate::ir::Model;
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
 use crate::passes::{Effect, PassContext};
+use crate::recover::Distillation;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,9 @@ pub struct RunReport {
     /// How much was quantized, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// What training on a teacher's outputs did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -50,6 +54,9 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
+    if recipe.distill.is_some() {
+        io::check_writable(output)?; // before hours of work
+    }
     let place = || input.display().to_string();
     let mut report = rewrite(recipe, &original, progress).context(place)?;
     let model = report.1;
@@ -60,8 +67,12 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref());
-        execute(&original, &model, step, fallback, &mut report.drift, progress)?;
+        let of_distillation = recipe.distill.as_ref().map(|d| d.data.as_path());
+        let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref()).or(of_distillation);
+        // A student is held against its teacher: what it was before says little.
+        let teacher = recipe.distill.as_ref().map(|d| io::load(&d.teacher)).transpose()?;
+        let reference = teacher.as_ref().unwrap_or(&original);
+        execute(reference, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
@@ -81,6 +92,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         agreement: None,
         calibration: None,
         coverage: None,
+        distillation: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -104,6 +116,9 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
             let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
             report.notes.push(format!("{why}: it is written as it was"));
         }
+    }
+    if let Some(step) = &recipe.distill {
+        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
     }
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {

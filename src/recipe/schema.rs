@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::io::SaveOptions;
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
+use crate::recover::DistillOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -25,6 +26,9 @@ pub struct Recipe {
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
+    /// Distillation, if any; it comes last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillStep>,
     /// What the result is compared on; absent: it is not executed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<ValidateStep>,
@@ -125,6 +129,25 @@ impl Default for CalibrationMethod {
     }
 }
 
+/// Training on the outputs of a teacher.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DistillStep {
+    /// The teacher's file.
+    pub teacher: PathBuf,
+    /// Training data.
+    pub data: PathBuf,
+    /// The array of integer class labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// At most this many samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// How.
+    #[serde(default)]
+    pub options: DistillOptions,
+}
+
 /// Comparison of the result with the original.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -160,7 +183,7 @@ fn is_default<T: Default + PartialEq>(options: &T) -> bool {
 impl Default for Recipe {
     fn default() -> Self {
         let (passes, save) = (PassOptions::default(), SaveOptions::default());
-        Self { version: RECIPE_VERSION, simplify: None, quantize: None, validate: None, passes, save }
+        Self { version: RECIPE_VERSION, simplify: None, quantize: None, distill: None, validate: None, passes, save }
     }
 }
 
@@ -188,6 +211,13 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+        }
+        if let Some(d) = &self.distill {
+            positive(&[("samples", d.samples)])?;
+            d.options.check()?;
+            if d.options.label_weight > 0.0 && d.label.is_none() {
+                return Err(Error::usage("a label weight needs labels: give --label"));
+            }
         }
         match &self.validate {
             Some(v) => v.check(),
