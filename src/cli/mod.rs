@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod apply;
+mod distill;
 mod groups;
 mod inspect;
 mod ops;
@@ -44,6 +45,7 @@ enum Command {
     Groups(groups::Groups),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
+    Distill(distill::Distill),
     Validate(validate::Validate),
     Run(run::Run),
     Apply(apply::Apply),
@@ -96,6 +98,7 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Groups(c) => c.run(&cli.common),
         Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),

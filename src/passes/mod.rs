@@ -10,6 +10,7 @@ pub mod prune;
 pub mod quantize;
 mod rewrite;
 pub mod simplify;
+mod untie_identity;
 
 pub use evaluator::Evaluator;
 pub use inline_functions::inline_functions;
@@ -17,3 +18,4 @@ pub use pass::{Effect, Note, Outcome, Pass, PassContext};
 pub use patch::{Patch, Ref};
 pub use quantize::Selection;
 pub use rewrite::{GraphRewrite, Rewrite, RewritePass, RuleContext};
+pub use untie_identity::UntieIdentity;

@@ -1,6 +1,7 @@
 //! Recipes: what a run does, as data, and the code that does it. The command line only spells them.
 
 mod accuracy;
+mod distill;
 mod dump;
 mod execute;
 mod groups;
@@ -24,7 +25,7 @@ pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
-    CalibrationMethod, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep,
-    ValidateStep,
+    CalibrationMethod, DistillStep, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe,
+    SimplifyStep, ValidateStep,
 };
 pub use simplify::{Simplified, rule_table, simplify};

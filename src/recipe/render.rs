@@ -34,6 +34,9 @@ impl RunReport {
         if let Some(coverage) = &self.coverage {
             render_coverage(coverage, &mut out);
         }
+        if let Some(d) = &self.distillation {
+            super::distill::render(d, &mut out);
+        }
         out.push('\n');
         out.push_str(&self.drift.render_changes());
         out.push('\n');

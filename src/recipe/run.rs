@@ -15,6 +15,7 @@ use crate::ir::Model;
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
 use crate::passes::{Effect, PassContext};
+use crate::recover::Distillation;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -41,6 +42,9 @@ pub struct RunReport {
     /// How much was quantized, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// What training on a teacher's outputs did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -54,6 +58,9 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
+    if recipe.distill.is_some() {
+        io::check_writable(output)?; // before hours of work
+    }
     let place = || input.display().to_string();
     let mut report = rewrite(recipe, &original, progress).context(place)?;
     let model = report.1;
@@ -64,10 +71,14 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let (quantize, prune) = (recipe.quantize.as_ref(), recipe.prune.as_ref());
+        let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
         let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(distill.map(|d| d.data.as_path()));
         let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
-        execute(&original, &model, step, fallback, &mut report.drift, progress)?;
+        // A student is held against its teacher: what it was before says little.
+        let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
+        let reference = teacher.as_ref().unwrap_or(&original);
+        execute(reference, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
@@ -88,6 +99,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         prune: None,
         calibration: None,
         coverage: None,
+        distillation: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -116,6 +128,9 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
             let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
             report.notes.push(format!("{why}: it is written as it was"));
         }
+    }
+    if let Some(step) = &recipe.distill {
+        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
     }
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
