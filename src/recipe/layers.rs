@@ -2,7 +2,7 @@
 
 use super::progress::Silent;
 use super::quantize::{DEFAULT_BATCH, quantize};
-use super::run::open_data;
+use super::run::{Fallback, open_data};
 use super::schema::{QuantizeStep, ValidateStep};
 use crate::drift::{self, OutputDrift};
 use crate::error::{Error, Result};
@@ -65,7 +65,8 @@ impl<'a> Trial<'a> {
     /// As quantization; data that do not fit.
     pub fn new(original: &'a Model, step: &'a QuantizeStep, judge: &ValidateStep) -> Result<Self> {
         let judge = ValidateStep { samples: judge.samples.or(Some(PROBE_SAMPLES)), ..judge.clone() };
-        let data = open_data(&original.graph, &judge, Some(step))?;
+        let data =
+            open_data(&original.graph, &judge, Fallback { data: step.data.as_deref(), state: Some(&step.state) })?;
         let batch = judge.batch.unwrap_or(DEFAULT_BATCH);
         let mut model = original.clone();
         let done = quantize(&mut model, step, &PassContext::default(), None, &Silent)?;

@@ -1,6 +1,7 @@
 //! The report of a run as text.
 
 use super::convert::Conversion;
+use super::prune::{PruneReport, PrunedLayer};
 use super::run::RunReport;
 use super::search::Searched;
 use crate::drift::Agreement;
@@ -26,6 +27,9 @@ impl RunReport {
         for note in &self.notes {
             let _ = writeln!(out, "note  {note}");
         }
+        if let Some(prune) = &self.prune {
+            render_prune(prune, &mut out);
+        }
         if let Some(c) = self.calibration.as_ref().filter(|c| c.values > 0) {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
             let _ = writeln!(out, "calibrated {} values on {} {kind}, method {}", c.values, c.samples, c.method);
@@ -38,6 +42,9 @@ impl RunReport {
         }
         if let Some(conversion) = &self.conversion {
             render_conversion(conversion, &mut out);
+        }
+        if let Some(d) = &self.distillation {
+            super::distill::render(d, &mut out);
         }
         out.push('\n');
         out.push_str(&self.drift.render_changes());
@@ -89,6 +96,32 @@ fn render_conversion(conversion: &Conversion, out: &mut String) {
     for (reason, ops) in conversion.reasons() {
         let ops: Vec<String> = ops.into_iter().map(|(op, n)| format!("{n} {op}")).collect();
         let _ = writeln!(out, "  {}: {reason}", ops.join(", "));
+    }
+}
+
+fn render_prune(prune: &PruneReport, out: &mut String) {
+    let percent = |(before, after): (u64, u64)| 100.0 * after as f64 / before.max(1) as f64;
+    let cut: Vec<&PrunedLayer> = prune.layers.iter().filter(|l| l.after < l.before).collect();
+    let channels = |f: fn(&PrunedLayer) -> usize| cut.iter().map(|l| f(l)).sum::<usize>();
+    let _ = writeln!(
+        out,
+        "pruned {} of {} layers from {} to {} channels: {:.1}% of MACs and {:.1}% of parameters are left",
+        cut.len(),
+        prune.layers.len(),
+        channels(|l| l.before),
+        channels(|l| l.after),
+        percent(prune.macs),
+        percent(prune.params),
+    );
+    for layer in &cut {
+        let _ = writeln!(out, "  {:<40} {:>6} -> {:>6}", layer.name, layer.before, layer.after);
+    }
+    let whole = prune.layers.iter().filter(|l| l.reason.is_some()).count();
+    if whole > 0 {
+        let _ = writeln!(out, "left whole: {whole} (sardonyx groups says why)");
+    }
+    for note in &prune.notes {
+        let _ = writeln!(out, "note  {note}");
     }
 }
 

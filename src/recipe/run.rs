@@ -4,8 +4,9 @@ use super::convert::{Conversion, convert};
 use super::inspect::quantized_ops;
 use super::layers::pattern;
 use super::progress::Progress;
+use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
-use super::schema::{PassOptions, QuantizeStep, Recipe, ValidateStep};
+use super::schema::{PassOptions, Recipe, ValidateStep};
 use super::search::{Searched, search};
 use super::simplify::simplify;
 use crate::analysis::cost::{self, op_histogram};
@@ -17,6 +18,7 @@ use crate::ir::{Graph, Model};
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
 use crate::passes::{Effect, PassContext};
+use crate::recover::Distillation;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -34,6 +36,9 @@ pub struct RunReport {
     /// What executing the simplified model against the original showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+    /// What was pruned, and why not more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneReport>,
     /// What the ranges come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -46,6 +51,9 @@ pub struct RunReport {
     /// What computes in half precision, and what does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversion: Option<Conversion>,
+    /// What training on a teacher's outputs did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -59,6 +67,9 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
+    if recipe.distill.is_some() {
+        io::check_writable(output)?; // before hours of work
+    }
     let place = || input.display().to_string();
     let mut report = rewrite(recipe, &original, progress).context(place)?;
     let model = report.1;
@@ -69,8 +80,15 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let fallback = recipe.quantize.as_ref();
-        execute(&original, &model, step, fallback, &mut report.drift, progress)?;
+        let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
+        let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(distill.map(|d| d.data.as_path()));
+        let data = data.or(recipe.convert.as_ref().and_then(|c| c.data.as_deref()));
+        let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
+        // A student is held against its teacher: what it was before says little.
+        let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
+        let reference = teacher.as_ref().unwrap_or(&original);
+        execute(reference, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
@@ -88,10 +106,12 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         written: false,
         passes: vec![],
         agreement: None,
+        prune: None,
         calibration: None,
         coverage: None,
         search: None,
         conversion: None,
+        distillation: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -101,6 +121,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     if let Some(step) = &recipe.simplify {
         let done = simplify(&mut model, step, options.fuel, Some(&check), progress)?;
         (report.passes, report.agreement) = (done.passes, done.agreement);
+    }
+    if let Some(step) = &recipe.prune {
+        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        report.passes.extend(passes);
+        report.prune = Some(pruned);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
@@ -134,6 +159,9 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let (conversion, passes) = convert(&mut model, step, &cx, Some(&check), progress)?;
         report.conversion = Some(conversion);
         report.passes.extend(passes);
+    }
+    if let Some(step) = &recipe.distill {
+        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
     }
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
@@ -214,8 +242,15 @@ pub fn validate_files(
         macs: macs(&a).zip(macs(&b)).map(|(a, b)| Change::new(a, b)),
         ..DriftReport::default()
     };
-    execute(&a, &b, step, None, &mut report, progress)?;
+    execute(&a, &b, step, Fallback::default(), &mut report, progress)?;
     Ok(report)
+}
+
+/// What earlier steps were fed, for a comparison that names nothing itself.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Fallback<'a> {
+    pub data: Option<&'a Path>,
+    pub state: Option<&'a State>,
 }
 
 /// Executes both models and fills in the report.
@@ -223,7 +258,7 @@ fn execute(
     original: &Model,
     rewritten: &Model,
     step: &ValidateStep,
-    fallback: Option<&QuantizeStep>,
+    fallback: Fallback,
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
@@ -240,10 +275,10 @@ fn execute(
 }
 
 /// The data of a validation: its own, else those of the quantization, else random input.
-pub(super) fn open_data(graph: &Graph, step: &ValidateStep, fallback: Option<&QuantizeStep>) -> Result<Dataset> {
+pub(super) fn open_data(graph: &Graph, step: &ValidateStep, fallback: Fallback) -> Result<Dataset> {
     let none = State::new();
-    let state = if step.state.is_empty() { fallback.map_or(&none, |q| &q.state) } else { &step.state };
-    match step.data.as_deref().or(fallback.and_then(|q| q.data.as_deref())) {
+    let state = if step.state.is_empty() { fallback.state.unwrap_or(&none) } else { &step.state };
+    match step.data.as_deref().or(fallback.data) {
         Some(path) => {
             let mut data = Dataset::open_stateful(path, graph, step.label.as_deref(), state)?;
             data.limit(step.samples.unwrap_or(usize::MAX));

@@ -9,7 +9,7 @@ mod text;
 use super::layers::PROBE_SAMPLES;
 use super::progress::Progress;
 use super::quantize::{DEFAULT_BATCH, prepared};
-use super::run::open_data;
+use super::run::{Fallback, open_data};
 use super::schema::ValidateStep;
 use crate::analysis::shapes;
 use crate::drift;
@@ -101,7 +101,7 @@ pub fn explain_files(
         )));
     }
     let judge = ValidateStep { samples: judge.samples.or(Some(PROBE_SAMPLES)), ..judge.clone() };
-    let data = open_data(&a.graph, &judge, None)?;
+    let data = open_data(&a.graph, &judge, Fallback::default())?;
     let batch = judge.batch.unwrap_or(DEFAULT_BATCH);
     let actual = drift::compare(&a, &b, &data, batch, &|| {})?;
     let worst = (0..actual.len()).max_by(|&i, &j| actual[i].relative_l2.total_cmp(&actual[j].relative_l2));
