@@ -21,7 +21,7 @@ const PEAKY: f64 = 12.0;
 pub(super) fn advice(report: &ExplainReport) -> Vec<String> {
     let mut rows: Vec<&RoundingReport> = report.roundings.iter().filter(|r| r.share >= WORTH).collect();
     rows.sort_by(|a, b| b.share.total_cmp(&a.share));
-    let mut lines: Vec<String> = rows.into_iter().take(MOST).map(line).collect();
+    let mut lines: Vec<String> = rows.into_iter().take(MOST).map(|r| line(r, has_weight(report, r))).collect();
     if !(0.9..=1.1).contains(&report.explained) {
         lines.push(format!(
             "the roundings that were found explain {:.0}% of the drift: the rest comes from rewriting that has no counterpart by name",
@@ -31,11 +31,15 @@ pub(super) fn advice(report: &ExplainReport) -> Vec<String> {
     lines
 }
 
-fn line(r: &RoundingReport) -> String {
+/// Whether the layer has a weight of its own, so that leaving it in float helps by itself.
+fn has_weight(report: &ExplainReport, row: &RoundingReport) -> bool {
+    report.roundings.iter().any(|r| r.kind == "weight" && r.layer == row.layer)
+}
+
+fn line(r: &RoundingReport, has_weight: bool) -> String {
     let place = if r.layer.is_empty() { format!("input \"{}\"", r.value) } else { format!("layer \"{}\"", r.layer) };
     let head = format!("{place}: its {} costs {:.0}% of the drift", r.kind, r.share);
-    let keep =
-        if r.layer.is_empty() { String::new() } else { format!("; --node '{}=f32' leaves it in float", r.layer) };
+    let keep = if has_weight { format!("; --node '{}=f32' leaves it in float", r.layer) } else { String::new() };
     if r.kind == "weight" {
         let why = if r.peak > PEAKY { "few large elements take up the steps" } else { "its steps are coarse" };
         return format!(

@@ -14,7 +14,7 @@ use super::options::{Precision, QuantizeOptions, Selection};
 use super::structure::Structure;
 use crate::error::{Context, Result};
 use crate::ir::{DType, Graph, Model, Node, NodeId, OpId, Tensor, ValueId};
-use crate::passes::{Effect, GraphRewrite, Patch, Ref, RuleContext};
+use crate::passes::{Effect, GraphRewrite, Patch, RuleContext};
 use find::{Finder, Wanted};
 use rows::{Rows, quantize_rows};
 use std::collections::HashSet;
@@ -67,7 +67,7 @@ impl GraphRewrite for StoreWeights {
             match finder.wanted(graph, v, planned) {
                 Wanted::No => {}
                 Wanted::Differently => cx.skip(NAME, graph.name(v), "something else uses this weight in float"),
-                Wanted::As(rows, Precision::F16) => patches.extend(self.half(graph, v, tensor, &rows, cx)?),
+                Wanted::As(_, Precision::F16) => patches.extend(half(graph, v, tensor, cx)?),
                 Wanted::As(rows, _) => {
                     patches.extend(self.eight(graph, v, tensor, &rows, cx).context(label)?);
                 }
@@ -108,32 +108,28 @@ impl StoreWeights {
         let flat = patch.node(node, &inputs, &format!("{name}_rows"), None);
         let shape: Vec<i64> = t.dims.iter().map(|&d| d as i64).collect();
         let shape = patch.constant(&format!("{name}_shape"), Tensor::from_i64(&[shape.len()], &shape));
-        let float = self.reshaped(&mut patch, graph, v, flat, shape);
+        let reshape = at(graph, v, "Reshape");
+        let float = patch.node(reshape, &[Some(flat), Some(shape)], name, graph.ty(v).cloned());
         patch.replace(v, float);
         Ok(Some(patch))
     }
+}
 
-    fn reshaped(&self, patch: &mut Patch, graph: &Graph, v: ValueId, flat: Ref, shape: Ref) -> Ref {
-        let node = at(graph, v, "Reshape");
-        patch.node(node, &[Some(flat), Some(shape)], graph.name(v), graph.ty(v).cloned())
+fn half(graph: &Graph, v: ValueId, t: &Tensor, cx: &RuleContext) -> Result<Option<Patch>> {
+    let name = graph.name(v);
+    let data = t.to_f32()?;
+    if data.iter().any(|x| x.is_finite() && half::f16::from_f32(*x).is_infinite()) {
+        cx.skip(NAME, name, "it holds numbers beyond the range of f16");
+        return Ok(None);
     }
-
-    fn half(&self, graph: &Graph, v: ValueId, t: &Tensor, _: &[usize], cx: &RuleContext) -> Result<Option<Patch>> {
-        let name = graph.name(v);
-        let data = t.to_f32()?;
-        if data.iter().any(|x| x.is_finite() && half::f16::from_f32(*x).is_infinite()) {
-            cx.skip(NAME, name, "it holds numbers beyond the range of f16");
-            return Ok(None);
-        }
-        let bytes: Vec<u8> = data.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
-        let mut patch = Patch::default();
-        let stored = patch.constant(&format!("{name}_f16"), Tensor::raw(DType::F16, &t.dims, bytes));
-        let mut node = at(graph, v, "Cast");
-        node.set("to", i64::from(DType::F32.onnx()).into());
-        let float = patch.node(node, &[Some(stored)], name, graph.ty(v).cloned());
-        patch.replace(v, float);
-        Ok(Some(patch))
-    }
+    let bytes: Vec<u8> = data.iter().flat_map(|x| half::f16::from_f32(*x).to_le_bytes()).collect();
+    let mut patch = Patch::default();
+    let stored = patch.constant(&format!("{name}_f16"), Tensor::raw(DType::F16, &t.dims, bytes));
+    let mut node = at(graph, v, "Cast");
+    node.set("to", i64::from(DType::F32.onnx()).into());
+    let float = patch.node(node, &[Some(stored)], name, graph.ty(v).cloned());
+    patch.replace(v, float);
+    Ok(Some(patch))
 }
 
 /// A node in the place of the first that uses the value.
