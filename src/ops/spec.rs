@@ -159,6 +159,36 @@ pub enum QuantRole {
     },
 }
 
+/// How positive factors, one per channel, get through an operator.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ChannelRole {
+    /// They do not.
+    Barrier,
+    /// `f(k x) = k f(x)`, where every input at these slots is multiplied by `k`.
+    Passes {
+        /// Slots of the inputs; all have their channels along the same axis.
+        inputs: Vec<usize>,
+        /// Axis of the channels in the output.
+        axis: usize,
+        /// Elements of that axis that one channel of the input becomes: more than 1 where axes behind it are joined to it.
+        repeat: usize,
+    },
+    /// `k f(x)` clamps `k x` between 0 (or nothing) and this bound times `k`.
+    Clamps {
+        /// Whether there is a lower bound, which is 0.
+        from_zero: bool,
+        /// The upper bound.
+        high: f32,
+    },
+}
+
+impl ChannelRole {
+    /// Passes the factors of input 0, whose axes stay as they are.
+    pub fn same(axis: usize) -> Self {
+        Self::Passes { inputs: vec![0], axis, repeat: 1 }
+    }
+}
+
 /// The slots of a linear layer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComputeRole {
@@ -223,6 +253,11 @@ pub trait OpSpec: Sync {
     /// Role in quantization.
     fn quant(&self, _cx: &InferContext) -> QuantRole {
         QuantRole::Opaque
+    }
+
+    /// What becomes of positive factors on the channels of its inputs, which run along `axis`.
+    fn channels(&self, _cx: &InferContext, _axis: usize) -> ChannelRole {
+        ChannelRole::Barrier
     }
 
     /// Multiply-accumulate operations, given the output types; `None` where they are unknown. A symbolic or unknown

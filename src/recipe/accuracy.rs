@@ -9,7 +9,7 @@ use crate::ir::Model;
 use crate::math::Unfold;
 use crate::passes::PassContext;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Migrate, MigrateRanges};
+use crate::passes::quantize::{EqualizeChannels, Migrate, MigrateRanges};
 use crate::runtime::{self, Wanted};
 use std::collections::HashMap;
 
@@ -25,6 +25,9 @@ pub(super) fn rescale(
     progress: &dyn Progress,
 ) -> Result<Vec<PassReport>> {
     let mut reports = vec![];
+    if step.options.equalize {
+        reports.extend(manager::run(model, &[&EqualizeChannels], cx, check)?);
+    }
     if step.options.migrate != Migrate::None {
         let wanted = MigrateRanges::wanted(model, &step.options)?;
         let wanted = wanted.into_iter().map(|name| (name, Unfold::Last)).collect();
@@ -43,10 +46,8 @@ fn samples(
     option: &str,
     progress: &dyn Progress,
 ) -> Result<HashMap<String, Sample>> {
-    if step.data.is_none() && step.calibration_table.as_ref().is_some_and(|p| p.exists()) {
-        return Err(Error::usage(format!(
-            "\"{option}\" tries quantizations on data, which a table does not hold: give --data"
-        )));
+    if step.data.is_none() {
+        return Err(Error::usage(format!("\"{option}\" tries quantizations on calibration data: give --data")));
     }
     if samples.is_empty() {
         return Ok(HashMap::new());

@@ -9,7 +9,9 @@ use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
+use crate::passes::quantize::{
+    Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WriteDynamic, WritePlan,
+};
 use crate::passes::simplify::{
     EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
 };
@@ -18,6 +20,9 @@ use crate::runtime::{self, Wanted};
 
 /// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
 const OPSET: i64 = 13;
+
+/// Operator set that has 16-bit QuantizeLinear.
+const WIDE_OPSET: i64 = 21;
 
 /// Samples at once where the recipe does not say.
 pub(super) const DEFAULT_BATCH: usize = 1;
@@ -73,6 +78,14 @@ pub fn quantize(
     }
     passes.extend(rescaled);
     let mut plan = Plan::draft(model, &step.options)?;
+    if step.options.mode == Mode::Dynamic {
+        let (prepared, options) = (model.clone(), step.options.clone());
+        let write = WriteDynamic { structure: plan.structure, options };
+        passes.extend(manager::run(model, &[&write], cx, check)?);
+        plan.structure = write.structure;
+        let calibration = Calibration { samples: 0, random: false, method: step.method.0.to_string(), values: 0 };
+        return Ok(Quantized { passes, plan, prepared, calibration });
+    }
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
     let prepared = model.clone();
@@ -121,12 +134,13 @@ fn prepare(
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };
-    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &RequireOpset, &identity, &fold, &split];
+    let require = RequireOpset(if options.activations.bits() > 8 { WIDE_OPSET } else { OPSET });
+    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &require, &identity, &fold, &split];
     manager::run(model, &passes, cx, check)
 }
 
 /// Raises the operator set to what quantized operators need.
-struct RequireOpset;
+struct RequireOpset(i64);
 
 impl Pass for RequireOpset {
     fn name(&self) -> &'static str {
@@ -139,10 +153,10 @@ impl Pass for RequireOpset {
 
     fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
         let before = model.default_opset();
-        if before >= OPSET {
+        if before >= self.0 {
             return Ok(Outcome::default());
         }
-        opset::require(model, OPSET)?;
+        opset::require(model, self.0)?;
         Ok(Outcome { changes: 1, ..Outcome::default() })
     }
 }

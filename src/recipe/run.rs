@@ -97,7 +97,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         report.coverage = Some(Coverage::of(&done.prepared, &done.plan));
         report.calibration = Some(done.calibration);
         report.passes.extend(done.passes);
-        if done.plan.groups.is_empty() {
+        if done.plan.structure.integer_nodes().next().is_none() {
             // What was prepared for it is of no use either.
             model = prior;
             let already = !quantized_ops(&done.prepared.graph).is_empty();

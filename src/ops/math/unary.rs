@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::AttributeValue;
 use crate::ops::rules::{changed, is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// One input, one output, equal types.
 pub struct Unary;
@@ -64,6 +64,14 @@ impl OpSpec for Unary {
             // Those with a kernel in ONNX Runtime.
             "Sigmoid" | "LeakyRelu" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Linear on either side of zero.
+        match &*cx.node.op.op_type {
+            "LeakyRelu" | "Abs" | "Neg" => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
         }
     }
 

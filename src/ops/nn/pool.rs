@@ -4,7 +4,7 @@ use crate::error::Result;
 use crate::ir::DType;
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{ints, is_f32};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use crate::ops::window::pool_shape;
 
 /// Pools with a window. They share their shape rule; the table of roles is in [`OpSpec::quant`].
@@ -36,6 +36,14 @@ impl OpSpec for Pool {
             // QLinearAveragePool has no dilations.
             "AveragePool" if !dilated => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Positions of maxima do not depend on positive factors either.
+        match &*cx.node.op.op_type {
+            "AveragePool" | "MaxPool" if axis == 1 => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
         }
     }
 

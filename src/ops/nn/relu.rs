@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::ops::rules::{is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// `max(x, 0)`.
 pub struct Relu;
@@ -18,5 +18,9 @@ impl OpSpec for Relu {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::Activation { low: Some(0.0), high: None } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        ChannelRole::same(axis)
     }
 }

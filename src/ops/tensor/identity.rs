@@ -2,7 +2,7 @@
 
 use crate::error::Result;
 use crate::ops::rules::{is_f32, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Its input under another name: the one op here that also passes sequences.
 pub struct Identity;
@@ -19,5 +19,9 @@ impl OpSpec for Identity {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        ChannelRole::same(axis)
     }
 }

@@ -12,11 +12,11 @@ use crate::ops::spec::ComputeRole;
 use crate::passes::{Patch, Ref};
 use std::collections::HashMap;
 
-/// The changes that spell the plan.
+/// The changes that spell the plan, and what there is to say about them.
 ///
 /// # Errors
 /// NaN or infinity in a weight, with the node's name.
-pub fn emit(graph: &Graph, plan: &Plan) -> Result<Patch> {
+pub fn emit(graph: &Graph, plan: &Plan) -> Result<(Patch, Vec<String>)> {
     let mut emitter = Emitter::new(graph, plan);
     for (id, kind) in plan.structure.integer_nodes() {
         let written = match plan.options.format {
@@ -25,7 +25,10 @@ pub fn emit(graph: &Graph, plan: &Plan) -> Result<Patch> {
         };
         written.context(|| graph.node(id).label())?;
     }
-    Ok(emitter.patch)
+    let reduced = emitter.reduced;
+    let note =
+        (reduced > 0).then(|| format!("{reduced} output channels of weights have 7 bits, so that no pair saturates"));
+    Ok((emitter.patch, note.into_iter().collect()))
 }
 
 /// State of the writing.
@@ -43,6 +46,8 @@ pub(super) struct Emitter<'a> {
     shared: HashMap<(DType, Vec<usize>, Vec<u8>), Ref>,
     /// Weights by value, axis, transposition and scale.
     weights: HashMap<(ValueId, usize, bool, Vec<u32>), Weight>,
+    /// Channels of weights that got 7 bits.
+    reduced: usize,
 }
 
 /// A quantized weight in the graph.
@@ -62,7 +67,7 @@ impl<'a> Emitter<'a> {
         let patch = Patch::default();
         let (codes, rounded) = (HashMap::new(), HashMap::new());
         let (parameters, shared, weights) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { graph, plan, patch, codes, rounded, parameters, shared, weights }
+        Self { graph, plan, patch, codes, rounded, parameters, shared, weights, reduced: 0 }
     }
 
     /// Whether the node's result is rounded to 8 bits.
@@ -122,9 +127,10 @@ impl<'a> Emitter<'a> {
         Ok((scale, zero_point))
     }
 
-    /// A constant of 8-bit codes, one for all who want the same.
+    /// A constant of codes, one for all who want the same.
     pub fn code_constant(&mut self, dtype: DType, dims: &[usize], codes: &[i32]) -> Ref {
-        let bytes: Vec<u8> = codes.iter().map(|&q| q as u8).collect();
+        let width = dtype.bits() / 8;
+        let bytes: Vec<u8> = codes.iter().flat_map(|q| q.to_le_bytes().into_iter().take(width)).collect();
         let key = (dtype, dims.to_vec(), bytes.clone());
         if let Some(&found) = self.shared.get(&key) {
             return found;
@@ -224,6 +230,7 @@ impl<'a> Emitter<'a> {
             Some(found) => found.clone(),
             None => {
                 let made = self.add_weight(w, &quantized, channels, transpose)?;
+                self.reduced += quantized.reduced;
                 self.weights.insert(key, made.clone());
                 made
             }

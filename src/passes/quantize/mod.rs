@@ -1,7 +1,9 @@
 //! Static quantization: one plan from operator facts and scale groups, in two spellings.
 
 mod coverage;
+mod dynamic;
 mod emit;
+mod equalize;
 mod groups;
 mod migrate;
 mod options;
@@ -9,12 +11,15 @@ mod pass;
 mod plan;
 mod qdq;
 mod qlinear;
+mod saturation;
 mod split_gemm_bias;
 mod structure;
 mod trial;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
+pub use dynamic::WriteDynamic;
+pub use equalize::EqualizeChannels;
 pub use groups::ScaleGroups;
 pub use migrate::{Migrate, MigrateRanges};
 pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};

@@ -195,7 +195,8 @@ impl QuantizeOptions {
     /// What to change.
     pub fn check(&self) -> Result<()> {
         self.check_weights()?;
-        if self.scope == Scope::Inputs && self.format == Format::Qlinear {
+        self.check_activations()?;
+        if self.mode == Mode::Static && self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
             ));
@@ -205,10 +206,23 @@ impl QuantizeOptions {
                 "no runtime multiplies signed activations with unsigned weights: use s8 weights or u8 activations",
             ));
         }
-        if self.mode == Mode::Static && self.per_channel && !self.symmetric_weights {
+        if self.mode != Mode::Weights && self.per_channel && !self.symmetric_weights {
             return Err(Error::usage(
                 "per-channel weights must be symmetric (runtimes want one zero point for all channels): use per-tensor weights or symmetric ones",
             ));
+        }
+        Ok(())
+    }
+
+    fn check_activations(&self) -> Result<()> {
+        if self.mode == Mode::Dynamic && self.activations != Eight::U8 {
+            return Err(Error::usage("DynamicQuantizeLinear makes u8: leave --activations at that"));
+        }
+        if self.activations.bits() == 16 && self.format == Format::Qlinear {
+            return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
+        }
+        if matches!(self.weights, Eight::U16 | Eight::S16) {
+            return Err(Error::usage("weights have 8 bits or fewer: use s8 or u8"));
         }
         Ok(())
     }
@@ -218,7 +232,7 @@ impl QuantizeOptions {
             return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
         }
         let Some(block) = self.block_size else { return Ok(()) };
-        if self.mode == Mode::Static {
+        if self.mode != Mode::Weights {
             return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
         }
         if self.runtime == Runtime::Ort && (block < 16 || !block.is_power_of_two()) {

@@ -108,6 +108,8 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "QLinearMatMul" if standard => return integer::qlinear_matmul(graph, id),
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
+        "MatMulIntegerToFloat" if microsoft => return integer::matmul_to_float(graph, id),
+        "DynamicQuantizeMatMul" if microsoft => return integer::dynamic_matmul(graph, id),
         "QGemm" if microsoft => return integer::qgemm(graph, id),
         "ConstantOfShape" if node.tensor("value").is_none() => {
             // The default is f32; tract's is f64.
