@@ -3,6 +3,7 @@
 mod coverage;
 mod emit;
 mod groups;
+mod layers;
 mod options;
 mod pass;
 mod plan;
@@ -11,12 +12,14 @@ mod qlinear;
 pub mod rounding;
 mod split_gemm_bias;
 mod structure;
+pub mod weight_only;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
 pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
 pub use pass::WritePlan;
-pub use plan::{Plan, Quantization, Reach};
+pub use layers::LayerPlan;
+pub use plan::{Plan, Quantization, Reach, RoundedLayer};
 pub use split_gemm_bias::SplitGemmBias;
 pub use structure::{Decision, Kind, Structure};

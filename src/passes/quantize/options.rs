@@ -176,6 +176,12 @@ impl QuantizeOptions {
         if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
             return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
         }
+        let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
+        if fine && !self.per_channel {
+            return Err(Error::usage(
+                "one scale for a whole weight is for 8 bits, rounded to nearest, beside 8-bit activations: leave out --per-tensor",
+            ));
+        }
         let Some(block) = self.block_size else { return Ok(()) };
         if self.mode == Mode::Static {
             return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
@@ -189,6 +195,11 @@ impl QuantizeOptions {
             return Err(Error::usage("blocks of 0 elements"));
         }
         Ok(())
+    }
+
+    /// Whether the weights need what operator set 21 brought: blocks, types of 4 bits, or zero points of a row's own.
+    pub fn needs_blocks(&self) -> bool {
+        self.weight_bits < 8 || self.block_size.is_some() || !self.symmetric_weights
     }
 
     /// Elements that share a scale where only weights are quantized; `None` for those of a channel.
