@@ -5,6 +5,7 @@
 
 mod collector;
 mod entropy;
+mod gram;
 mod histogram;
 mod means;
 mod mse;
@@ -14,6 +15,7 @@ mod sample;
 mod table;
 
 pub use collector::Collector;
+pub use gram::Gram;
 pub use histogram::{NonFinite, Statistics};
 pub use means::ChannelMeans;
 pub use params::{QuantParams, RangeSpec};

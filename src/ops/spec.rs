@@ -3,6 +3,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
+use crate::math::Unfold;
 
 /// Domain and type of an operator, as its file claims it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -202,6 +203,31 @@ pub struct ComputeRole {
     pub weight_axis: usize,
 }
 
+/// A weight that may be stored in few bits while the node computes in float.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WeightRole {
+    /// Slot of the weight.
+    pub slot: usize,
+    /// Axis whose indices have a scale each: output channels of a layer, rows of a table.
+    pub channel_axis: usize,
+    /// Axis along which blocks that share a scale may run: inputs of a layer, elements of a row.
+    pub block_axis: usize,
+    /// What the weight is for.
+    pub purpose: Purpose,
+}
+
+/// What a weight is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// It is multiplied with the input at this slot, as columns of this form; `None` where no form is known for it.
+    Product(Option<(usize, Unfold)>),
+    /// The indices at this slot pick whole rows.
+    Table {
+        /// Slot of the indices.
+        indices: usize,
+    },
+}
+
 /// Result of moving a node to a newer operator set.
 pub enum Upgrade {
     /// Nothing to do: the node means the same.
@@ -258,6 +284,11 @@ pub trait OpSpec: Sync {
     /// What becomes of positive factors on the channels of its inputs, which run along `axis`.
     fn channels(&self, _cx: &InferContext, _axis: usize) -> ChannelRole {
         ChannelRole::Barrier
+    }
+
+    /// The weight that quantization of weights alone may store in few bits.
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        None
     }
 
     /// Multiply-accumulate operations, given the output types; `None` where they are unknown. A symbolic or unknown

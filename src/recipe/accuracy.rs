@@ -1,7 +1,7 @@
 //! Passes that make quantization more accurate: what they need is collected here.
 
 use super::progress::Progress;
-use super::quantize::{DEFAULT_BATCH, calibration_data};
+use super::quantize::{DEFAULT_BATCH, open_data};
 use super::schema::QuantizeStep;
 use crate::calibrate::Sample;
 use crate::error::{Error, Result};
@@ -52,7 +52,7 @@ fn samples(
     if samples.is_empty() {
         return Ok(HashMap::new());
     }
-    let data = calibration_data(model, step)?;
+    let data = open_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("sampling", data.batches(batch).len());
     let wanted = Wanted { samples, sample_size: SAMPLE_SIZE, ..Wanted::default() };

@@ -9,6 +9,7 @@ mod ops;
 mod progress;
 mod quantize;
 mod render;
+mod rounding;
 mod run;
 mod schema;
 mod simplify;

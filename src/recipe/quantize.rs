@@ -2,6 +2,7 @@
 
 use super::accuracy;
 use super::progress::Progress;
+use super::rounding::{round, round_weights};
 use super::schema::QuantizeStep;
 use crate::analysis::opset;
 use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
@@ -9,20 +10,22 @@ use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
+use crate::passes::quantize::weight_only::{Reached, WeightPlan, WriteWeights};
 use crate::passes::quantize::{
-    Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WriteDynamic, WritePlan,
+    Coverage, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WriteDynamic, WritePlan,
 };
 use crate::passes::simplify::{
     EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
 };
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
 use crate::runtime::{self, Wanted};
+use std::collections::HashMap;
 
 /// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
 const OPSET: i64 = 13;
 
-/// Operator set that has 16-bit QuantizeLinear.
-const WIDE_OPSET: i64 = 21;
+/// Operator set that has 16-bit QuantizeLinear, types of 4 bits and blocks.
+const NEWER_OPSET: i64 = 21;
 
 /// Samples at once where the recipe does not say.
 pub(super) const DEFAULT_BATCH: usize = 1;
@@ -38,8 +41,27 @@ pub struct Quantized {
     pub plan: Plan,
     /// The model that the plan was made for: the original with constants lifted and BatchNormalization folded.
     pub prepared: Model,
+    /// Weights that are stored in few bits and used in float: tables, or all where only weights are quantized.
+    pub weights: WeightPlan,
     /// Samples of calibration, and whether they were random.
     pub calibration: Calibration,
+}
+
+impl Quantized {
+    /// How much of the model was quantized.
+    pub fn coverage(&self) -> Coverage {
+        if self.weights.options.mode == Mode::Weights {
+            return self.weights.coverage(&self.prepared);
+        }
+        let mut coverage = Coverage::of(&self.prepared, &self.plan);
+        self.weights.add_to(&self.prepared, &mut coverage);
+        coverage
+    }
+
+    /// Whether there was nothing to quantize.
+    pub fn is_empty(&self) -> bool {
+        self.plan.groups.is_empty() && self.weights.weights.is_empty()
+    }
 }
 
 /// What the ranges come from.
@@ -71,6 +93,9 @@ pub fn quantize(
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
     let mut passes = prepare(model, &step.options, cx, check)?;
+    if step.options.mode == Mode::Weights {
+        return weights_only(model, step, cx, check, progress, passes);
+    }
     let rescaled = accuracy::rescale(model, step, cx, check, progress)?;
     if rescaled.iter().any(|p| p.changes > 0) {
         // The values have other ranges now.
@@ -79,12 +104,7 @@ pub fn quantize(
     passes.extend(rescaled);
     let mut plan = Plan::draft(model, &step.options)?;
     if step.options.mode == Mode::Dynamic {
-        let (prepared, options) = (model.clone(), step.options.clone());
-        let write = WriteDynamic { structure: plan.structure, options };
-        passes.extend(manager::run(model, &[&write], cx, check)?);
-        plan.structure = write.structure;
-        let calibration = Calibration { samples: 0, random: false, method: step.method.0.to_string(), values: 0 };
-        return Ok(Quantized { passes, plan, prepared, calibration });
+        return dynamic(model, step, cx, check, passes, plan);
     }
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
@@ -92,7 +112,8 @@ pub fn quantize(
     let method = step.method.0;
     let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: ranges.len() };
     if ranges.is_empty() {
-        return Ok(Quantized { passes, plan, prepared, calibration });
+        let weights = write_tables(model, step, cx, check, &mut passes)?;
+        return Ok(Quantized { passes, plan, prepared, weights, calibration });
     }
     let table = table(model, step, &Wanted { ranges, means, ..Wanted::default() }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
@@ -116,9 +137,11 @@ pub fn quantize(
         let QuantParams { scale, zero_point } = QuantParams::from_range(low, high, &spec);
         Ok(Quantization { scale, zero_point, eight })
     })?;
+    round_weights(model, step, &mut plan, progress)?;
     let write = WritePlan { plan };
     passes.extend(manager::run(model, &[&write], cx, check)?);
-    Ok(Quantized { passes, plan: write.plan, prepared, calibration })
+    let weights = write_tables(model, step, cx, check, &mut passes)?;
+    Ok(Quantized { passes, plan: write.plan, prepared, weights, calibration })
 }
 
 /// The rules that quantization needs, and no more: users who want the whole simplifier run it before.
@@ -134,8 +157,10 @@ fn prepare(
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };
-    let require = RequireOpset(if options.activations.bits() > 8 { WIDE_OPSET } else { OPSET });
-    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &require, &identity, &fold, &split];
+    let blocks = options.mode == Mode::Weights && options.needs_blocks();
+    let newer = options.weight_bits < 8 || blocks || options.activations.bits() > 8;
+    let opset = RequireOpset(if newer { NEWER_OPSET } else { OPSET });
+    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &opset, &identity, &fold, &split];
     manager::run(model, &passes, cx, check)
 }
 
@@ -161,6 +186,57 @@ impl Pass for RequireOpset {
     }
 }
 
+/// Quantizes weights alone: no ranges, and data only for rounding with feedback.
+fn weights_only(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    progress: &dyn Progress,
+    mut passes: Vec<PassReport>,
+) -> Result<Quantized> {
+    let mut weights = WeightPlan::draft(model, &step.options, Reached::All)?;
+    let prepared = model.clone();
+    let calibration = round(model, step, &mut weights, progress)?;
+    let write = WriteWeights { plan: weights };
+    passes.extend(manager::run(model, &[&write], cx, check)?);
+    let plan = Plan::empty(&step.options);
+    Ok(Quantized { passes, plan, prepared, weights: write.plan, calibration })
+}
+
+/// Writes layers whose inputs get their ranges when the model runs.
+fn dynamic(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    mut passes: Vec<PassReport>,
+    mut plan: Plan,
+) -> Result<Quantized> {
+    let prepared = model.clone();
+    let write = WriteDynamic { structure: plan.structure, options: step.options.clone() };
+    passes.extend(manager::run(model, &[&write], cx, check)?);
+    plan.structure = write.structure;
+    let weights = write_tables(model, step, cx, check, &mut passes)?;
+    let calibration = Calibration { samples: 0, random: false, method: "dynamic".into(), values: 0 };
+    Ok(Quantized { passes, plan, prepared, weights, calibration })
+}
+
+/// Stores tables of embeddings in few bits.
+fn write_tables(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    passes: &mut Vec<PassReport>,
+) -> Result<WeightPlan> {
+    let mut plan = WeightPlan::draft(model, &step.options, Reached::Tables)?;
+    plan.round(&model.graph, &HashMap::new(), false)?;
+    let write = WriteWeights { plan };
+    passes.extend(manager::run(model, &[&write], cx, check)?);
+    Ok(write.plan)
+}
+
 fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
     let eight = options.activations;
     RangeSpec::new(eight.bits(), eight.is_signed(), options.symmetric_activations)
@@ -184,7 +260,7 @@ fn table(
         }
         return Ok(table);
     }
-    let data = calibration_data(model, step)?;
+    let data = open_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
     let collected = runtime::collect(model, wanted, &data, batch, &|| progress.tick())?;
@@ -200,14 +276,16 @@ fn table(
     Ok(table)
 }
 
-/// The samples that the step names, or random ones.
-pub(super) fn calibration_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
-    let Some(path) = &step.data else {
-        return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
-    };
-    let mut data = Dataset::open(path, &model.graph, None)?;
-    data.limit(step.samples.unwrap_or(usize::MAX));
-    Ok(data)
+/// The calibration data of the recipe.
+pub(super) fn open_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
+    match &step.data {
+        Some(path) => {
+            let mut data = Dataset::open(path, &model.graph, None)?;
+            data.limit(step.samples.unwrap_or(usize::MAX));
+            Ok(data)
+        }
+        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0),
+    }
 }
 
 /// A hash of the model's operators, names and weights: the same file gives the same on every machine.

@@ -1,11 +1,12 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
 use super::{RunOutput, Runner, RunnerOptions};
-use crate::calibrate::{ChannelMeans, Collector, Sample};
+use crate::calibrate::{ChannelMeans, Collector, Gram, Sample};
 use crate::error::{Context, Result};
 use crate::io::{Dataset, Feed};
 use crate::ir::Model;
 use crate::math::Unfold;
+use rayon::prelude::*;
 
 /// What to collect.
 #[derive(Default)]
@@ -60,6 +61,42 @@ pub fn collect(
         all.merge(&part)?;
     }
     Ok(all)
+}
+
+/// Gram matrices of what layers see over all of `data`: for each of `inputs`, a value of the main graph and how a layer
+/// sees it. The result does not depend on the number of threads; memory grows with the matrices, not with the samples.
+///
+/// `tick` is called after each batch.
+///
+/// # Errors
+/// Operators that tract cannot run; data that do not fit; a value that the layer cannot take.
+pub fn collect_grams(
+    model: &Model,
+    inputs: &[(String, Unfold)],
+    data: &Dataset,
+    batch: usize,
+    tick: &(dyn Fn() + Sync),
+) -> Result<Vec<Gram>> {
+    let observe = inputs.iter().map(|(name, _)| name.clone()).collect();
+    let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
+    let skip = model.graph.outputs().len();
+    let mut grams: Vec<Gram> = inputs.iter().map(|(_, unfold)| Gram::new(unfold.clone())).collect();
+    let work = |i: usize, feed: &Feed| {
+        let mut values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
+        tick();
+        Ok(values.split_off(skip))
+    };
+    data.batches(batch).in_order(work, |wave| {
+        // Each matrix takes the feeds in order; different matrices may go on at once.
+        grams.par_iter_mut().enumerate().try_for_each(|(k, gram)| {
+            wave.iter().try_for_each(|values| {
+                let value = &values[k];
+                gram.add(&value.as_f32()?, value.shape()).context(|| format!("value \"{}\"", inputs[k].0))
+            })
+        })
+    })?;
+    grams.par_iter_mut().for_each(Gram::finish);
+    Ok(grams)
 }
 
 impl Collected {

@@ -10,7 +10,7 @@ mod runner;
 mod segment;
 mod tensor;
 
-pub use collect::{Collected, Wanted, collect};
+pub use collect::{Collected, Wanted, collect, collect_grams};
 pub use evaluator::RuntimeEvaluator;
 pub use lower::{runs, unsupported};
 pub use runner::{RunOutput, Runner, RunnerOptions};

@@ -2,8 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::math::Unfold;
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
 
 /// Matrix product with numpy's semantics.
 pub struct MatMul;
@@ -59,6 +60,14 @@ impl OpSpec for MatMul {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        if cx.shape(1).map(<[Dim]>::len) != Some(2) {
+            return None;
+        }
+        let purpose = Purpose::Product(Some((0, Unfold::Last)));
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

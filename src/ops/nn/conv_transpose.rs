@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::ops::rules::{count, int, ints, mul_dims, output};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, WeightRole, op};
 use crate::ops::window::{Window, kernel_of};
 
 /// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
@@ -16,6 +16,11 @@ impl OpSpec for ConvTranspose {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        // [inputs, outputs / group, window...]
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose: Purpose::Product(None) })
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {

@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::ops::rules::{axis, int, is_f32, known_vector, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
 
 /// Picks slices along an axis.
 pub struct Gather;
@@ -29,6 +29,12 @@ impl OpSpec for Gather {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let rows = cx.shape(0)?.len() == 2 && axis(int(cx, "axis", 0).ok()?, 2).ok()? == 0;
+        let purpose = Purpose::Table { indices: 1 };
+        rows.then_some(WeightRole { slot: 0, channel_axis: 0, block_axis: 1, purpose })
     }
 }
 

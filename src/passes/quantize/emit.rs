@@ -4,7 +4,7 @@ use super::groups::has_output_scale;
 use super::options::Format;
 use super::plan::{Plan, Quantization};
 use super::structure::{Decision, Kind, Structure};
-use super::weights::{QuantizedWeight, mean_shift, quantize_bias, quantize_weight};
+use super::weights::{QuantizedWeight, laid_out, mean_shift, quantize_bias, quantize_weight};
 use super::{qdq, qlinear};
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Port, Tensor, TensorType, Type, ValueId};
@@ -214,9 +214,16 @@ impl<'a> Emitter<'a> {
             return Err(Error::unsupported(text));
         }
         let options = &self.plan.options;
-        let quantized = quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?;
-        let shift = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);
-        let shift = shift.map(|mean| mean_shift(tensor, role.weight_axis, &quantized, mean)).transpose()?.flatten();
+        let ahead = self.plan.rounded(id);
+        let quantized = match ahead {
+            Some(layer) => laid_out(&layer.weight, &tensor.dims, role.weight_axis, options),
+            None => quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?,
+        };
+        let mean = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);
+        let shift = match ahead.and_then(|layer| layer.correction.as_ref()) {
+            Some(correction) => Some(correction.iter().map(|c| -c).collect()),
+            None => mean.map(|mean| mean_shift(tensor, role.weight_axis, &quantized, mean)).transpose()?.flatten(),
+        };
         let corrected = match (bias, shift) {
             (None, None) => None,
             (bias, None) => bias,
@@ -254,7 +261,17 @@ impl<'a> Emitter<'a> {
         let name = self.graph.name(w);
         let tensor = if transpose { super::weights::transpose8(&q.data)? } else { q.data.clone() };
         let dtype = tensor.dtype;
-        let data = self.successor(w, tensor);
+        let data = if self.plan.options.weight_bits < 8 {
+            let (dims, codes) = (tensor.dims.clone(), tensor.to_i64()?);
+            let packed = super::weight_only::nibbles(&codes, &dims, dtype == DType::I8);
+            let packed = self.successor(w, packed);
+            let mut node = Node::new(OpId::onnx("Cast"));
+            node.set("to", i64::from(dtype.onnx()).into());
+            let ty = Some(Type::tensor(dtype, &dims));
+            self.patch.node(node, &[Some(packed)], &format!("{name}_codes"), ty)
+        } else {
+            self.successor(w, tensor)
+        };
         let dims: &[usize] = if q.scale.len() == 1 && !self.plan.options.per_channel { &[] } else { &[q.scale.len()] };
         let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &q.scale));
         let zero_point = self.code_constant(dtype, dims, &vec![q.zero_point; q.scale.len()]);

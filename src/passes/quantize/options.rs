@@ -221,6 +221,13 @@ impl QuantizeOptions {
         if self.activations.bits() == 16 && self.format == Format::Qlinear {
             return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
         }
+        let ahead = self.rounding == Rounding::Gptq || self.weight_bits < 8;
+        if self.saturation_safe && self.mode != Mode::Weights && ahead {
+            return Err(Error::usage("saturation-safe weights have 7 or 8 bits and are rounded to the nearest"));
+        }
+        if self.mode == Mode::Dynamic && ahead {
+            return Err(Error::usage("--mode dynamic rounds weights to the nearest of 8 bits"));
+        }
         if matches!(self.weights, Eight::U16 | Eight::S16) {
             return Err(Error::usage("weights have 8 bits or fewer: use s8 or u8"));
         }
@@ -230,6 +237,12 @@ impl QuantizeOptions {
     fn check_weights(&self) -> Result<()> {
         if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
             return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
+        }
+        let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
+        if fine && !self.per_channel {
+            return Err(Error::usage(
+                "one scale for a whole weight is for 8 bits, rounded to nearest, beside 8-bit activations: leave out --per-tensor",
+            ));
         }
         let Some(block) = self.block_size else { return Ok(()) };
         if self.mode != Mode::Weights {
@@ -244,6 +257,11 @@ impl QuantizeOptions {
             return Err(Error::usage("blocks of 0 elements"));
         }
         Ok(())
+    }
+
+    /// Whether the weights need what operator set 21 brought: blocks, types of 4 bits, or zero points of a row's own.
+    pub fn needs_blocks(&self) -> bool {
+        self.weight_bits < 8 || self.block_size.is_some() || !self.symmetric_weights
     }
 
     /// Elements that share a scale where only weights are quantized; `None` for those of a channel.

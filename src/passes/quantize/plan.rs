@@ -2,10 +2,12 @@
 
 use super::groups::ScaleGroups;
 use super::options::{Eight, QuantizeOptions};
+use super::rounding::Rounded;
 use super::structure::{Decision, Kind, Structure};
 use crate::error::{Context, Error, Result};
-use crate::ir::{Graph, Model, Tensor, ValueId};
+use crate::ir::{Graph, Model, NodeId, Tensor, ValueId};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Scale and zero point of a value: `x = scale * (q - zero_point)`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -52,6 +54,16 @@ pub struct Plan {
     pub options: QuantizeOptions,
     quantizations: HashMap<usize, Quantization>,
     input_means: HashMap<ValueId, Vec<f32>>,
+    rounded: HashMap<NodeId, RoundedLayer>,
+}
+
+/// A weight that was rounded with the calibration data in view.
+#[derive(Clone)]
+pub struct RoundedLayer {
+    /// Codes and scales; rows are output channels.
+    pub weight: Arc<Rounded>,
+    /// What is added to the bias so that rounding does not shift mean outputs; `None` where there is no room for it.
+    pub correction: Option<Vec<f32>>,
 }
 
 impl Plan {
@@ -69,7 +81,26 @@ impl Plan {
             options: options.clone(),
             quantizations: HashMap::new(),
             input_means: HashMap::new(),
+            rounded: HashMap::new(),
         })
+    }
+
+    /// The plan that quantizes nothing.
+    pub fn empty(options: &QuantizeOptions) -> Self {
+        let structure = Structure::empty();
+        let groups = ScaleGroups::of(&Graph::default(), &structure, options);
+        let (quantizations, input_means) = (HashMap::new(), HashMap::new());
+        Self { structure, groups, options: options.clone(), quantizations, input_means, rounded: HashMap::new() }
+    }
+
+    /// Gives a layer its rounded weight, and what is added to its bias.
+    pub fn set_rounded(&mut self, node: NodeId, rounded: RoundedLayer) {
+        self.rounded.insert(node, rounded);
+    }
+
+    /// The rounded weight of a layer, where it was made ahead.
+    pub fn rounded(&self, node: NodeId) -> Option<&RoundedLayer> {
+        self.rounded.get(&node)
     }
 
     /// Names of the values whose ranges are needed.

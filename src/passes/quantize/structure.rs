@@ -65,6 +65,11 @@ impl Structure {
         decider.supply(&order, candidates)
     }
 
+    /// Decisions for no node at all.
+    pub fn empty() -> Self {
+        Self { order: vec![], decisions: HashMap::new(), bounds: HashMap::new() }
+    }
+
     /// The decision for a node.
     pub fn decision(&self, id: NodeId) -> &Decision {
         self.decisions.get(&id).unwrap_or(&Decision::NotFloat)

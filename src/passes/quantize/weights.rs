@@ -1,6 +1,7 @@
 //! Quantization of weights and biases.
 
 use super::options::{Eight, QuantizeOptions};
+use super::rounding::{Rounded, unrows};
 use super::saturation::saturating_channels;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
@@ -119,6 +120,19 @@ pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32
         shift[output] += error * f64::from(mean[group * inputs + input]);
     }
     Ok(Some(shift.into_iter().map(|s| s as f32).collect()))
+}
+
+/// The smallest scales of weights with which biases fit into 32 bits, per channel.
+pub fn least_scales(bias: &[f32], input_scale: f32) -> Vec<f32> {
+    bias.iter().map(|b| b.abs() / input_scale / MAX_BIAS).collect()
+}
+
+/// A weight whose codes were chosen ahead, in the layout of the original; output channels run along `axis`.
+pub fn laid_out(rounded: &Rounded, dims: &[usize], axis: usize, options: &QuantizeOptions) -> QuantizedWeight {
+    let bytes: Vec<u8> = unrows(&rounded.codes, dims, axis).iter().map(|&q| q as u8).collect(); // two's complement
+    let data = Tensor::raw(options.weights.dtype(), dims, bytes);
+    let zero_point = rounded.grid.zero.first().copied().unwrap_or(0);
+    QuantizedWeight { data, scale: rounded.grid.scale.clone(), zero_point, reduced: 0 }
 }
 
 /// Raises scales until every bias fits. A channel without weights takes the scale that stores its bias best.

@@ -204,6 +204,7 @@ fn reason(graph: &Graph, id: NodeId) -> Option<String> {
     let missing = || Some("not in tract".to_string());
     match &*node.op.domain {
         "" => {}
+        MICROSOFT if super::nbits::knows(op) => return super::nbits::reason(graph, id),
         MICROSOFT if RIGHT_MICROSOFT.contains(&op) || super::composite::knows(op) => return None,
         "ai.onnx.ml" if op == "ArrayFeatureExtractor" => return None,
         _ => return missing(),
