@@ -8,7 +8,9 @@ use sardonyx::io::{self, Dataset};
 use sardonyx::ir::Model;
 use sardonyx::math::Unfold;
 use sardonyx::passes::manager::{self, PassReport};
-use sardonyx::passes::quantize::{EqualizeChannels, Format, Migrate, MigrateRanges, Mode, QuantizeOptions, Runtime, Scope};
+use sardonyx::passes::quantize::{
+    EqualizeChannels, Format, Migrate, MigrateRanges, Mode, QuantizeOptions, Runtime, Scope,
+};
 use sardonyx::passes::{Pass, PassContext};
 use sardonyx::recipe::{QuantizeStep, Recipe, Silent, ValidateStep, run_files};
 use std::collections::HashMap;
@@ -108,7 +110,10 @@ fn equalization_stays_away_from_what_is_not_homogeneous() {
         ("s = Sigmoid (c) t = Relu (c) r = Mul (s, t)", ""),
         ("s = Relu (c) r = Add (s, row)", ""),
         ("r = Softmax <axis = 1> (c)", ""),
-        ("s = Transpose <perm = [0, 2, 1, 3]> (c) t = Transpose <perm = [0, 2, 1, 3]> (s) u = Softmax <axis = 2> (t) r = Add (u, c)", ""),
+        (
+            "s = Transpose <perm = [0, 2, 1, 3]> (c) t = Transpose <perm = [0, 2, 1, 3]> (s) u = Softmax <axis = 2> (t) r = Add (u, c)",
+            "",
+        ),
     ] {
         let before = model(&chain(activation, output));
         let (after, report) = run(&before, &EqualizeChannels);
@@ -192,7 +197,8 @@ fn migration_is_exact_and_shared_by_all_layers_of_an_input() {
 
 #[test]
 fn migration_leaves_shared_weights_and_results_in_8_bits() {
-    let shared = PROJECTIONS.replace("k = MatMul (n, v)", "m = Neg (x) k = MatMul (m, w)").replace("[N,6,3] k", "[N,6,2] k");
+    let shared =
+        PROJECTIONS.replace("k = MatMul (n, v)", "m = Neg (x) k = MatMul (m, w)").replace("[N,6,3] k", "[N,6,2] k");
     let before = model(&shared);
     let pass = MigrateRanges { options: migration(Migrate::Auto), samples: sampled(&before, "n") };
     let (_, report) = run(&before, &pass);
@@ -216,7 +222,8 @@ fn migration_helps_where_channels_differ() {
         let (after, _) = run(&before, &pass);
         let (input, output) = (dir.path().join("in.onnx"), dir.path().join("out.onnx"));
         io::save(&after, &input).unwrap();
-        let step = QuantizeStep { options: QuantizeOptions { migrate: Migrate::None, ..text }, ..QuantizeStep::default() };
+        let step =
+            QuantizeStep { options: QuantizeOptions { migrate: Migrate::None, ..text }, ..QuantizeStep::default() };
         let recipe = Recipe { quantize: Some(step), validate: Some(ValidateStep::default()), ..Recipe::default() };
         let report = run_files(&recipe, &input, &output, &Silent).unwrap();
         report.drift.outputs.iter().map(|o| o.relative_l2).fold(0.0, f64::max)
@@ -252,7 +259,10 @@ fn dynamic(runtime: Runtime) -> QuantizeOptions {
 #[test]
 fn dynamic_layers_share_the_codes_of_their_input() {
     let (after, drift) = quantized(PROJECTIONS, dynamic(Runtime::Portable));
-    assert_eq!((count(&after, "DynamicQuantizeLinear"), count(&after, "MatMulInteger"), count(&after, "MatMul")), (1, 2, 0));
+    assert_eq!(
+        (count(&after, "DynamicQuantizeLinear"), count(&after, "MatMulInteger"), count(&after, "MatMul")),
+        (1, 2, 0)
+    );
     assert!(drift > 0.0 && drift < 0.05, "{drift}");
     let (after, same) = quantized(PROJECTIONS, dynamic(Runtime::Ort));
     assert_eq!((count(&after, "DynamicQuantizeLinear"), count(&after, "com.microsoft.MatMulIntegerToFloat")), (1, 2));

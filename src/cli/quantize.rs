@@ -1,7 +1,7 @@
 //! `sardonyx quantize`.
 
 use super::accuracy::AccuracyArgs;
-use super::validate::{DataArgs, GateArgs};
+use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
@@ -94,6 +94,12 @@ pub struct Quantize {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Fail (status 1) where a linear or recurrent layer with constant weights, or a node that --include names, stays in
+    /// float although no --exclude asks for it.
+    #[arg(long)]
+    strict: bool,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -247,6 +253,7 @@ impl Quantize {
             saturation_safe: self.accuracy.saturation_safe,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            nodes: std::collections::BTreeMap::new(),
         };
         let quantize = QuantizeStep {
             method: CalibrationMethod(self.method),
@@ -254,6 +261,8 @@ impl Quantize {
             calibration_table: self.calibration_table.clone(),
             samples: self.samples,
             batch: self.batch,
+            state: self.state.state(),
+            strict: self.strict,
             options,
         };
         let data = DataArgs {
@@ -261,6 +270,7 @@ impl Quantize {
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
             batch: self.batch,
+            state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());

@@ -276,16 +276,16 @@ fn table(
     Ok(table)
 }
 
-/// The calibration data of the recipe.
+/// The samples that the step names, or random ones.
 pub(super) fn open_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
-    match &step.data {
-        Some(path) => {
-            let mut data = Dataset::open(path, &model.graph, None)?;
-            data.limit(step.samples.unwrap_or(usize::MAX));
-            Ok(data)
-        }
-        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0),
-    }
+    let Some(path) = &step.data else {
+        let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+        data.link(&model.graph, &step.state)?;
+        return Ok(data);
+    };
+    let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
 }
 
 /// A hash of the model's operators, names and weights: the same file gives the same on every machine.

@@ -1,6 +1,6 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
-use super::{RunOutput, Runner, RunnerOptions};
+use super::{RunOutput, Runner, RunnerOptions, stream};
 use crate::calibrate::{ChannelMeans, Collector, Gram, Sample};
 use crate::error::{Context, Result};
 use crate::io::{Dataset, Feed};
@@ -49,13 +49,14 @@ pub fn collect(
     let observe = wanted.ranges.iter().chain(means).chain(samples).cloned().collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     // One collector per thread: what they collect merges exactly, in any order.
-    let work = |collected: &mut Collected, i: usize, feed: &Feed| {
-        let values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
-        collected.add(wanted, i, &values[model.graph.outputs().len()..])?;
+    let work = |collected: &mut Collected, i: usize, outputs: &[Vec<RunOutput>]| {
+        for values in outputs {
+            collected.add(wanted, i, &values[model.graph.outputs().len()..])?;
+        }
         tick();
         Ok(())
     };
-    let parts = data.batches(batch).fold(|| Collected::nothing(wanted), work)?;
+    let parts = stream(&[("calibration", &runner)], data, batch, || Collected::nothing(wanted), work)?;
     let mut all = Collected::nothing(wanted);
     for part in parts {
         all.merge(&part)?;
@@ -86,7 +87,7 @@ pub fn collect_grams(
         tick();
         Ok(values.split_off(skip))
     };
-    data.batches(batch).in_order(work, |wave| {
+    data.batches(batch).in_waves(work, |wave| {
         // Each matrix takes the feeds in order; different matrices may go on at once.
         grams.par_iter_mut().enumerate().try_for_each(|(k, gram)| {
             wave.iter().try_for_each(|values| {

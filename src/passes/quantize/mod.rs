@@ -5,8 +5,8 @@ mod dynamic;
 mod emit;
 mod equalize;
 mod groups;
-mod migrate;
 mod layers;
+mod migrate;
 mod options;
 mod pass;
 mod plan;
@@ -24,10 +24,12 @@ pub use coverage::{Coverage, FloatNode, Share};
 pub use dynamic::WriteDynamic;
 pub use equalize::EqualizeChannels;
 pub use groups::ScaleGroups;
-pub use migrate::{Migrate, MigrateRanges};
-pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
-pub use pass::WritePlan;
 pub use layers::LayerPlan;
+pub use migrate::{Migrate, MigrateRanges};
+pub use options::{
+    DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope, Selection,
+};
+pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};
 pub use split_gemm_bias::SplitGemmBias;
 pub use structure::{Decision, Kind, Structure};

@@ -5,6 +5,7 @@ use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Settings of quantization. Every field has the default that the command line has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -54,6 +55,36 @@ pub struct QuantizeOptions {
     pub include: Vec<String>,
     /// No node that matches one of these.
     pub exclude: Vec<String>,
+    /// Precision of the nodes that match a pattern (name, glob over names, or operator type), where it is not that of the
+    /// other options. Of several patterns that match, a name decides before a glob, a glob before an operator, and the
+    /// longer glob before the shorter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, Precision>,
+}
+
+/// Precision of one layer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Precision {
+    /// It stays as it is.
+    #[serde(rename = "f32")]
+    F32,
+    /// It computes in float; its weights are stored in half precision.
+    #[serde(rename = "f16")]
+    F16,
+    /// Weights and activations have the types of the options.
+    #[serde(rename = "8")]
+    Eight,
+}
+
+impl Precision {
+    /// As recipes spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Eight => "8",
+        }
+    }
 }
 
 impl Default for QuantizeOptions {
@@ -79,6 +110,7 @@ impl Default for QuantizeOptions {
             saturation_safe: false,
             include: vec![],
             exclude: vec![],
+            nodes: BTreeMap::new(),
         }
     }
 }
@@ -275,6 +307,8 @@ impl QuantizeOptions {
 pub struct Selection {
     include: Option<Patterns>,
     exclude: Option<Patterns>,
+    nodes: Option<Patterns>,
+    precisions: Vec<Precision>,
 }
 
 struct Patterns {
@@ -288,7 +322,29 @@ impl Selection {
     /// # Errors
     /// A pattern that is not a valid glob.
     pub fn new(options: &QuantizeOptions) -> Result<Self> {
-        Ok(Self { include: Patterns::new(&options.include)?, exclude: Patterns::new(&options.exclude)? })
+        let texts: Vec<String> = options.nodes.keys().cloned().collect();
+        Ok(Self {
+            include: Patterns::new(&options.include)?,
+            exclude: Patterns::new(&options.exclude)?,
+            nodes: Patterns::new(&texts)?,
+            precisions: options.nodes.values().copied().collect(),
+        })
+    }
+
+    /// The precision that the caller wants for this node in particular, if any.
+    pub fn precision(&self, node: &Node) -> Option<Precision> {
+        let patterns = self.nodes.as_ref()?;
+        let rank = |k: &usize| {
+            let text = &patterns.texts[*k];
+            let kind = if **text == *node.name { 2 } else { u8::from(**text != *node.op.op_type) };
+            (kind, text.len())
+        };
+        patterns.matching(node).max_by_key(rank).map(|k| self.precisions[k])
+    }
+
+    /// Whether the caller asked for this node by --include.
+    pub fn includes(&self, node: &Node) -> bool {
+        self.include.as_ref().is_some_and(|p| p.matches(node))
     }
 
     /// Why the caller does not want this node quantized, if so.
@@ -296,8 +352,14 @@ impl Selection {
         if self.exclude.as_ref().is_some_and(|p| p.matches(node)) {
             return Some("excluded by --exclude");
         }
-        let left_out = self.include.as_ref().is_some_and(|p| !p.matches(node));
-        left_out.then_some("not among --include")
+        if self.include.as_ref().is_some_and(|p| !p.matches(node)) {
+            return Some("not among --include");
+        }
+        match self.precision(node) {
+            Some(Precision::F32) => Some("kept in f32 by the options for nodes"),
+            Some(Precision::F16) => Some("its weights are stored in f16 by the options for nodes"),
+            Some(Precision::Eight) | None => None,
+        }
     }
 
     /// Refuses a pattern that matches no node of the graph, which is most likely a typing error.
@@ -305,7 +367,8 @@ impl Selection {
     /// # Errors
     /// The first such pattern.
     pub fn check(&self, graph: &Graph) -> Result<()> {
-        let nodes: Vec<&Node> = graph.nodes().map(|n| graph.node(n)).collect();
+        let mut nodes: Vec<&Node> = vec![];
+        collect(graph, &mut nodes);
         match self.unmatched(nodes.into_iter()) {
             Some(text) => Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type"))),
             None => Ok(()),
@@ -313,9 +376,17 @@ impl Selection {
     }
 
     fn unmatched<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Option<&str> {
-        let lists = [&self.include, &self.exclude];
+        let lists = [&self.include, &self.exclude, &self.nodes];
         let mut all = lists.into_iter().flatten().flat_map(|p| p.texts.iter().enumerate().map(move |(k, t)| (p, k, t)));
         all.find(|(p, k, _)| !nodes.clone().any(|n| p.matching(n).any(|m| m == *k))).map(|(_, _, text)| text.as_str())
+    }
+}
+
+/// The nodes of a graph and of the bodies in it.
+fn collect<'a>(graph: &'a Graph, nodes: &mut Vec<&'a Node>) {
+    for node in graph.nodes().map(|n| graph.node(n)) {
+        nodes.push(node);
+        node.bodies().for_each(|body| collect(body, nodes));
     }
 }
 

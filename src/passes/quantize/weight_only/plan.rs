@@ -104,7 +104,8 @@ impl WeightPlan {
                 !planned && u.node != id
             });
             if graph.use_count(value) != uses[&value] {
-                let by = other.map_or_else(|| "in another role".into(), |u| format!("by {}", graph.node(u.node).label()));
+                let by =
+                    other.map_or_else(|| "in another role".into(), |u| format!("by {}", graph.node(u.node).label()));
                 self.skipped.push((id, format!("its weight is also used in float, {by}")));
                 continue;
             }
@@ -145,16 +146,8 @@ impl WeightPlan {
         let table = matches!(role.purpose, Purpose::Table { .. });
         let levels = if table { table_levels(&self.options) } else { Levels::of(&self.options) };
         let block = self.options.block().filter(|&b| b < dims[role.block_axis]);
-        let planned = PlannedWeight {
-            value,
-            dims,
-            role,
-            uses: vec![id],
-            block,
-            levels,
-            rounded: None,
-            correction: None,
-        };
+        let planned =
+            PlannedWeight { value, dims, role, uses: vec![id], block, levels, rounded: None, correction: None };
         let (before, after) = (tensor.stored_bytes(), planned.bytes(self.options.weight_bits));
         if after >= before {
             return Ok(Err(format!("its weight is small: {before} bytes would become {after}")));
