@@ -122,6 +122,8 @@ pub fn quantize(
     (calibration.samples, calibration.random) = (table.samples, table.random);
     let spec = range_spec(&step.options)?;
     let eight = step.options.activations;
+    let (clipped, report) = accuracy::clip(model, step, &plan, &table, &spec, progress)?;
+    passes.extend(report);
     plan.set_scales(&model.graph, |names, reach| {
         // The largest results decide (a class, a box): no method may clip them.
         let method = if reach == Reach::Last { Method::MinMax } else { method };
@@ -132,11 +134,13 @@ pub fn quantize(
             })?;
             union = Some(union.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
         }
+        let union = names.first().and_then(|n| clipped.get(*n)).copied().or(union);
         // Always zero in the data: a scale as for 0 to 1, so that biases that depend on it keep their digits.
         let (low, high) = union.filter(|r| *r != (0.0, 0.0)).unwrap_or((0.0, 1.0));
         let QuantParams { scale, zero_point } = QuantParams::from_range(low, high, &spec);
         Ok(Quantization { scale, zero_point, eight })
     })?;
+    accuracy::measure_drifts(model, step, &mut plan, &spec, progress)?;
     round_weights(model, step, &mut plan, progress)?;
     let write = WritePlan { plan };
     passes.extend(manager::run(model, &[&write], cx, check)?);

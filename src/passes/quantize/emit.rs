@@ -4,7 +4,7 @@ use super::groups::has_output_scale;
 use super::options::Format;
 use super::plan::{Plan, Quantization};
 use super::structure::{Decision, Kind, Structure};
-use super::weights::{QuantizedWeight, laid_out, mean_shift, quantize_bias, quantize_weight};
+use super::weights::{QuantizedWeight, drift_shift, laid_out, mean_shift, quantize_bias, quantize_weight};
 use super::{qdq, qlinear};
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Port, Tensor, TensorType, Type, ValueId};
@@ -220,9 +220,15 @@ impl<'a> Emitter<'a> {
             None => quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?,
         };
         let mean = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);
-        let shift = match ahead.and_then(|layer| layer.correction.as_ref()) {
+        let shift: Option<Vec<f32>> = match ahead.and_then(|layer| layer.correction.as_ref()) {
             Some(correction) => Some(correction.iter().map(|c| -c).collect()),
             None => mean.map(|mean| mean_shift(tensor, role.weight_axis, &quantized, mean)).transpose()?.flatten(),
+        };
+        let drift = self.plan.input_drift(x).filter(|_| role.bias.is_some() && !transpose);
+        let drift = drift.map(|d| drift_shift(tensor, role.weight_axis, &quantized, d)).transpose()?.flatten();
+        let shift = match (shift, drift) {
+            (Some(a), Some(b)) => Some(a.iter().zip(&b).map(|(a, b)| a + b).collect()),
+            (a, b) => a.or(b),
         };
         let corrected = match (bias, shift) {
             (None, None) => None,

@@ -1,5 +1,6 @@
 //! Static quantization: one plan from operator facts and scale groups, in two spellings.
 
+mod clip;
 mod coverage;
 mod dynamic;
 mod emit;
@@ -20,6 +21,7 @@ mod trial;
 pub mod weight_only;
 mod weights;
 
+pub use clip::{ClipSearch, Clipped};
 pub use coverage::{Coverage, FloatNode, Share};
 pub use dynamic::WriteDynamic;
 pub use equalize::EqualizeChannels;

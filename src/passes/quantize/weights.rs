@@ -99,6 +99,23 @@ const LARGEST_SAFE: f32 = 64.0;
 /// `mean.len() / dims[1]` groups. Padding, which is zero whatever the mean, is neglected. `None` where the shapes do not
 /// fit.
 pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32]) -> Result<Option<Vec<f32>>> {
+    sums_with(tensor, axis, q, mean, |w, rounded| rounded - w)
+}
+
+/// What rounding the input adds to each output channel on average: the rounded weight times what rounding adds to the mean
+/// of each input channel. Shapes as for [`mean_shift`].
+pub fn drift_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, drift: &[f32]) -> Result<Option<Vec<f32>>> {
+    sums_with(tensor, axis, q, drift, |_, rounded| rounded)
+}
+
+/// Sums, for each output channel, of a function of weight and rounded weight times a number per input channel.
+fn sums_with(
+    tensor: &Tensor,
+    axis: usize,
+    q: &QuantizedWeight,
+    mean: &[f32],
+    of: impl Fn(f64, f64) -> f64,
+) -> Result<Option<Vec<f32>>> {
     let [rows, columns] = [tensor.dims.first().copied(), tensor.dims.get(1).copied()].map(|d| d.unwrap_or(0));
     let inner = tensor.dims.get(2..).map_or(1, |d| d.iter().product::<usize>());
     let (outputs, inputs) = if axis == 0 { (rows, columns) } else { (columns, rows) };
@@ -115,7 +132,7 @@ pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32
         let (row, column) = (k / inner / columns, k / inner % columns);
         let (output, input) = if axis == 0 { (row, column) } else { (column, row) };
         let scale = q.scale[if q.scale.len() == 1 { 0 } else { output }];
-        let error = f64::from(scale) * (code - i64::from(q.zero_point)) as f64 - f64::from(*w);
+        let error = of(f64::from(*w), f64::from(scale) * (code - i64::from(q.zero_point)) as f64);
         let group = output / (outputs / groups);
         shift[output] += error * f64::from(mean[group * inputs + input]);
     }

@@ -25,11 +25,11 @@ pub(super) fn patch(graph: &Graph, finder: &Finder, regions: &[Region], factors:
     for (region, factors) in regions.iter().zip(factors) {
         for (id, role) in &region.makers {
             let change = changes.entry(*id).or_default();
-            (change.role, change.outputs) = (Some(role), Some(factors));
+            (change.role, change.outputs) = (Some(role), Some(factors.as_slice()));
         }
         for (id, role, repeat) in &region.takers {
             let change = changes.entry(*id).or_default();
-            (change.role, change.inputs) = (Some(role), Some((factors, *repeat)));
+            (change.role, change.inputs) = (Some(role), Some((factors.as_slice(), *repeat)));
         }
         for (id, slot, from_last) in &region.added {
             let Some(v) = graph.input(*id, *slot) else { continue };
