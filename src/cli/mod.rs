@@ -2,10 +2,13 @@
 
 mod accuracy;
 mod apply;
+mod distill;
+mod groups;
 mod inspect;
 mod ops;
 mod output;
 mod progress;
+mod prune;
 mod quantize;
 mod run;
 mod save;
@@ -39,7 +42,10 @@ struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
+    Groups(groups::Groups),
+    Prune(prune::Prune),
     Quantize(quantize::Quantize),
+    Distill(distill::Distill),
     Validate(validate::Validate),
     Run(run::Run),
     Apply(apply::Apply),
@@ -89,7 +95,10 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
     std::panic::set_hook(Box::new(|_| {}));
     match cli.command {
         Command::Inspect(c) => c.run(&cli.common),
+        Command::Groups(c) => c.run(&cli.common),
+        Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),

@@ -1,12 +1,15 @@
 //! Recipes: what a run does, as data, and the code that does it. The command line only spells them.
 
 mod accuracy;
+mod distill;
 mod dump;
 mod execute;
+mod groups;
 mod inspect;
 mod interface;
 mod ops;
 mod progress;
+mod prune;
 mod quantize;
 mod render;
 mod rounding;
@@ -15,12 +18,15 @@ mod schema;
 mod simplify;
 
 pub use execute::{ExecuteReport, RunStep, execute_file};
+pub use groups::{GroupRow, GroupsReport, Member, groups_file};
 pub use inspect::{InspectReport, inspect_file};
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
+pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
-    CalibrationMethod, Overridable, PassOptions, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, ValidateStep,
+    CalibrationMethod, DistillStep, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe,
+    SimplifyStep, ValidateStep,
 };
 pub use simplify::{Simplified, rule_table, simplify};

@@ -1,5 +1,6 @@
 //! The report of a run as text.
 
+use super::prune::{PruneReport, PrunedLayer};
 use super::run::RunReport;
 use crate::drift::Agreement;
 use crate::passes::quantize::{Coverage, Share};
@@ -23,12 +24,18 @@ impl RunReport {
         for note in &self.notes {
             let _ = writeln!(out, "note  {note}");
         }
+        if let Some(prune) = &self.prune {
+            render_prune(prune, &mut out);
+        }
         if let Some(c) = self.calibration.as_ref().filter(|c| c.values > 0) {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
             let _ = writeln!(out, "calibrated {} values on {} {kind}, method {}", c.values, c.samples, c.method);
         }
         if let Some(coverage) = &self.coverage {
             render_coverage(coverage, &mut out);
+        }
+        if let Some(d) = &self.distillation {
+            super::distill::render(d, &mut out);
         }
         out.push('\n');
         out.push_str(&self.drift.render_changes());
@@ -42,6 +49,32 @@ impl RunReport {
         let result = if self.written { "wrote" } else { "NOT written:" };
         let _ = writeln!(out, "\n{result} {}", self.output.display());
         out
+    }
+}
+
+fn render_prune(prune: &PruneReport, out: &mut String) {
+    let percent = |(before, after): (u64, u64)| 100.0 * after as f64 / before.max(1) as f64;
+    let cut: Vec<&PrunedLayer> = prune.layers.iter().filter(|l| l.after < l.before).collect();
+    let channels = |f: fn(&PrunedLayer) -> usize| cut.iter().map(|l| f(l)).sum::<usize>();
+    let _ = writeln!(
+        out,
+        "pruned {} of {} layers from {} to {} channels: {:.1}% of MACs and {:.1}% of parameters are left",
+        cut.len(),
+        prune.layers.len(),
+        channels(|l| l.before),
+        channels(|l| l.after),
+        percent(prune.macs),
+        percent(prune.params),
+    );
+    for layer in &cut {
+        let _ = writeln!(out, "  {:<40} {:>6} -> {:>6}", layer.name, layer.before, layer.after);
+    }
+    let whole = prune.layers.iter().filter(|l| l.reason.is_some()).count();
+    if whole > 0 {
+        let _ = writeln!(out, "left whole: {whole} (sardonyx groups says why)");
+    }
+    for note in &prune.notes {
+        let _ = writeln!(out, "note  {note}");
     }
 }
 

@@ -2,8 +2,9 @@
 
 use super::inspect::quantized_ops;
 use super::progress::Progress;
+use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
-use super::schema::{PassOptions, QuantizeStep, Recipe, ValidateStep};
+use super::schema::{PassOptions, Recipe, ValidateStep};
 use super::simplify::simplify;
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
@@ -14,6 +15,7 @@ use crate::ir::Model;
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
 use crate::passes::{Effect, PassContext};
+use crate::recover::Distillation;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -31,12 +33,18 @@ pub struct RunReport {
     /// What executing the simplified model against the original showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+    /// What was pruned, and why not more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneReport>,
     /// What the ranges come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
     /// How much was quantized, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// What training on a teacher's outputs did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -50,6 +58,9 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
+    if recipe.distill.is_some() {
+        io::check_writable(output)?; // before hours of work
+    }
     let place = || input.display().to_string();
     let mut report = rewrite(recipe, &original, progress).context(place)?;
     let model = report.1;
@@ -60,8 +71,14 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let fallback = recipe.quantize.as_ref();
-        execute(&original, &model, step, fallback, &mut report.drift, progress)?;
+        let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
+        let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(distill.map(|d| d.data.as_path()));
+        let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
+        // A student is held against its teacher: what it was before says little.
+        let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
+        let reference = teacher.as_ref().unwrap_or(&original);
+        execute(reference, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
@@ -79,8 +96,10 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         written: false,
         passes: vec![],
         agreement: None,
+        prune: None,
         calibration: None,
         coverage: None,
+        distillation: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -90,6 +109,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     if let Some(step) = &recipe.simplify {
         let done = simplify(&mut model, step, options.fuel, Some(&check), progress)?;
         (report.passes, report.agreement) = (done.passes, done.agreement);
+    }
+    if let Some(step) = &recipe.prune {
+        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        report.passes.extend(passes);
+        report.prune = Some(pruned);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
@@ -105,6 +129,9 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
             let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
             report.notes.push(format!("{why}: it is written as it was"));
         }
+    }
+    if let Some(step) = &recipe.distill {
+        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
     }
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
@@ -167,8 +194,15 @@ pub fn validate_files(
         macs: macs(&a).zip(macs(&b)).map(|(a, b)| Change::new(a, b)),
         ..DriftReport::default()
     };
-    execute(&a, &b, step, None, &mut report, progress)?;
+    execute(&a, &b, step, Fallback::default(), &mut report, progress)?;
     Ok(report)
+}
+
+/// What earlier steps were fed, for a comparison that names nothing itself.
+#[derive(Clone, Copy, Default)]
+struct Fallback<'a> {
+    data: Option<&'a Path>,
+    state: Option<&'a State>,
 }
 
 /// Executes both models and fills in the report.
@@ -176,14 +210,14 @@ fn execute(
     original: &Model,
     rewritten: &Model,
     step: &ValidateStep,
-    fallback: Option<&QuantizeStep>,
+    fallback: Fallback,
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
     let graph = &original.graph;
     let none = State::new();
-    let state = if step.state.is_empty() { fallback.map_or(&none, |q| &q.state) } else { &step.state };
-    let data = match step.data.as_deref().or(fallback.and_then(|q| q.data.as_deref())) {
+    let state = if step.state.is_empty() { fallback.state.unwrap_or(&none) } else { &step.state };
+    let data = match step.data.as_deref().or(fallback.data) {
         Some(path) => {
             let mut data = Dataset::open_stateful(path, graph, step.label.as_deref(), state)?;
             data.limit(step.samples.unwrap_or(usize::MAX));

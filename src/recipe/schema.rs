@@ -4,8 +4,10 @@ use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
 use crate::io::{SaveOptions, State};
+use crate::passes::prune::PruneOptions;
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
+use crate::recover::DistillOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,9 +24,15 @@ pub struct Recipe {
     /// Simplification, if any; it comes before quantization.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub simplify: Option<SimplifyStep>,
+    /// Structured pruning, if any; it comes after simplification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneStep>,
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
+    /// Distillation, if any; it comes last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillStep>,
     /// What the result is compared on; absent: it is not executed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<ValidateStep>,
@@ -120,6 +128,22 @@ pub struct QuantizeStep {
     pub options: QuantizeOptions,
 }
 
+/// Structured pruning, and the data that scores and repair come from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PruneStep {
+    /// Data; random input where absent and needed.
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// Where the kept channels are written.
+    pub map: Option<PathBuf>,
+    /// What goes.
+    pub options: PruneOptions,
+}
+
 /// The method, with this project's default.
 #[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -129,6 +153,25 @@ impl Default for CalibrationMethod {
     fn default() -> Self {
         Self(Method::Mse)
     }
+}
+
+/// Training on the outputs of a teacher.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DistillStep {
+    /// The teacher's file.
+    pub teacher: PathBuf,
+    /// Training data.
+    pub data: PathBuf,
+    /// The array of integer class labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// At most this many samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// How.
+    #[serde(default)]
+    pub options: DistillOptions,
 }
 
 /// Comparison of the result with the original.
@@ -169,7 +212,16 @@ fn is_default<T: Default + PartialEq>(options: &T) -> bool {
 impl Default for Recipe {
     fn default() -> Self {
         let (passes, save) = (PassOptions::default(), SaveOptions::default());
-        Self { version: RECIPE_VERSION, simplify: None, quantize: None, validate: None, passes, save }
+        Self {
+            version: RECIPE_VERSION,
+            simplify: None,
+            prune: None,
+            quantize: None,
+            distill: None,
+            validate: None,
+            passes,
+            save,
+        }
     }
 }
 
@@ -197,6 +249,17 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+        }
+        if let Some(p) = &self.prune {
+            positive(&[("samples", p.samples), ("batch", p.batch)])?;
+            p.options.check()?;
+        }
+        if let Some(d) = &self.distill {
+            positive(&[("samples", d.samples)])?;
+            d.options.check()?;
+            if d.options.label_weight > 0.0 && d.label.is_none() {
+                return Err(Error::usage("a label weight needs labels: give --label"));
+            }
         }
         match &self.validate {
             Some(v) => v.check(),

@@ -98,7 +98,7 @@ fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
     if b.wants(0) {
         grads[0] = Some(Array::new(x.dims(), of(&|x| x >= low && x <= high)));
     }
-    let outside: [&(dyn Fn(T) -> bool + Sync); 2] = [&|x| x < low && low <= high, &|x| x > high];
+    let outside: [&(dyn Fn(T) -> bool + Sync); 2] = [&|x| x < low && low <= high, &|x| x.max(low) > high];
     for (slot, outside) in [1, 2].into_iter().zip(outside).filter(|(k, _)| b.wants(*k)) {
         grads[slot] = Some(Array::full(b.float(slot)?.dims(), sum(&of(outside))));
     }

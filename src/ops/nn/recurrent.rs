@@ -3,7 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, Type};
 use crate::math::{Array, Cell, CellSaved, Layer, View, cell_backward, cell_forward};
-use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::axes::{AxisFact, AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
@@ -117,6 +117,7 @@ impl OpSpec for Recurrent {
         for slot in (1..3).filter(|&slot| cx.out_rank(slot).is_some()) {
             links.same(out(slot, 2), input(2, 2));
         }
+        links.0.push(AxisFact::Takes(input(2, 2)));
         Some(links)
     }
 

@@ -323,12 +323,17 @@ impl Selection {
     /// A pattern that is not a valid glob.
     pub fn new(options: &QuantizeOptions) -> Result<Self> {
         let texts: Vec<String> = options.nodes.keys().cloned().collect();
-        Ok(Self {
-            include: Patterns::new(&options.include)?,
-            exclude: Patterns::new(&options.exclude)?,
-            nodes: Patterns::new(&texts)?,
-            precisions: options.nodes.values().copied().collect(),
-        })
+        let precisions = options.nodes.values().copied().collect();
+        Ok(Self { nodes: Patterns::new(&texts)?, precisions, ..Self::of(&options.include, &options.exclude)? })
+    }
+
+    /// Compiles lists of patterns.
+    ///
+    /// # Errors
+    /// A pattern that is not a valid glob.
+    pub fn of(include: &[String], exclude: &[String]) -> Result<Self> {
+        let (include, exclude) = (Patterns::new(include)?, Patterns::new(exclude)?);
+        Ok(Self { include, exclude, nodes: None, precisions: vec![] })
     }
 
     /// The precision that the caller wants for this node in particular, if any.
