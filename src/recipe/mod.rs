@@ -12,6 +12,7 @@ mod progress;
 mod prune;
 mod quantize;
 mod render;
+mod rounding;
 mod run;
 mod schema;
 mod simplify;

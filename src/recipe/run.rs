@@ -118,10 +118,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
         let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
-        report.coverage = Some(Coverage::of(&done.prepared, &done.plan));
+        report.coverage = Some(done.coverage());
+        let empty = done.is_empty();
         report.calibration = Some(done.calibration);
         report.passes.extend(done.passes);
-        if done.plan.groups.is_empty() {
+        if empty {
             // What was prepared for it is of no use either.
             model = prior;
             let already = !quantized_ops(&done.prepared.graph).is_empty();

@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::math::{Array, View, matmul, reduce_to};
+use crate::math::{Array, Unfold, View, matmul, reduce_to};
 use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, Upgrade, WeightRole, op,
+};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -65,6 +67,13 @@ impl OpSpec for Gemm {
         }
         let weight_axis = if trans_b != 0 { 0 } else { 1 };
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let (trans_a, trans_b) = (int(cx, "transA", 0).ok()? != 0, int(cx, "transB", 0).ok()? != 0);
+        let (channel_axis, block_axis) = if trans_b { (0, 1) } else { (1, 0) };
+        let unfold = (!trans_a).then_some((0, Unfold::Last));
+        Some(WeightRole { slot: 1, channel_axis, block_axis, purpose: Purpose::Product(unfold) })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

@@ -2,11 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::math::{Array, View, broadcast_dims, gemm, matmul, reduce_to};
+use crate::math::{Array, Unfold, View, broadcast_dims, gemm, matmul, reduce_to};
 use crate::ops::axes::{AxisFact, AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
 use rayon::prelude::*;
 
 /// Matrix product with numpy's semantics.
@@ -67,6 +67,14 @@ impl OpSpec for MatMul {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        if cx.shape(1).map(<[Dim]>::len) != Some(2) {
+            return None;
+        }
+        let purpose = Purpose::Product(Some((0, Unfold::Last)));
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

@@ -6,7 +6,7 @@ use crate::math::{Array, Blocks, ConvGeometry, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, ints, mul_dims, output, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, WeightRole, op};
 use crate::ops::window::{Window, kernel_of, last_three, placed};
 
 /// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
@@ -19,6 +19,11 @@ impl OpSpec for ConvTranspose {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        // [inputs, outputs / group, window...]
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose: Purpose::Product(None) })
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
