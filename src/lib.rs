@@ -39,6 +39,7 @@ pub mod math;
 pub mod ops;
 pub mod passes;
 pub mod recipe;
+pub mod recover;
 pub mod runtime;
 
 pub use error::{Context, Error, Result};

@@ -11,6 +11,7 @@ mod means;
 mod mse;
 mod params;
 mod range;
+mod sample;
 mod table;
 
 pub use collector::Collector;
@@ -19,4 +20,5 @@ pub use histogram::{NonFinite, Statistics};
 pub use means::ChannelMeans;
 pub use params::{QuantParams, RangeSpec};
 pub use range::{Method, range};
+pub use sample::Sample;
 pub use table::{CalibrationTable, TABLE_VERSION};

@@ -1,5 +1,6 @@
 //! The command line: every command spells a recipe, runs it and prints the report.
 
+mod accuracy;
 mod apply;
 mod inspect;
 mod ops;

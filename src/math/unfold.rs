@@ -96,9 +96,10 @@ impl Patches {
         };
         for (k, run) in row.chunks_mut(width).enumerate() {
             let lines = position(k, outer);
-            let line = lines.iter().enumerate().try_fold(0, |sum, (axis, &out)| {
-                Some(sum * places.input[axis] + at(axis, out)?)
-            });
+            let line = lines
+                .iter()
+                .enumerate()
+                .try_fold(0, |sum, (axis, &out)| Some(sum * places.input[axis] + at(axis, out)?));
             let Some(line) = line else { continue };
             let line = &source[line * places.input[last]..][..places.input[last]];
             for (out, x) in run.iter_mut().enumerate() {

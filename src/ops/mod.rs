@@ -1,7 +1,9 @@
 //! Every fact about every operator. One op, one file; a family whose facts are identical is one file with a table.
 
+pub mod axes;
 pub mod contrib;
 pub mod control;
+pub mod gradient;
 pub mod image;
 mod legacy;
 pub mod logic;
@@ -9,6 +11,7 @@ pub mod loss;
 pub mod math;
 pub mod ml;
 pub mod nn;
+mod normalize;
 pub mod quant;
 pub mod random;
 pub mod reduce;

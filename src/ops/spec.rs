@@ -1,6 +1,8 @@
 //! The vocabulary in which an operator's file states its facts. Every method defaults to "opaque": an op without a
 //! fact is a barrier to the transformation that would need it, never an assumption.
 
+use super::axes::{AxisLinks, Kept, LinkContext, Narrowed};
+use super::gradient::Rule;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
 use crate::math::Unfold;
@@ -262,10 +264,32 @@ pub trait OpSpec: Sync {
         Some(0)
     }
 
+    /// Which elements of the axes of its inputs and outputs exist together only; `None`: nothing may be removed. Ports
+    /// whose rank is 0 need no mention.
+    fn axis_links(&self, _cx: &LinkContext) -> Option<AxisLinks> {
+        None
+    }
+
+    /// What becomes of the node when elements of its axes are removed as its links say. The inputs themselves are cut
+    /// by the caller.
+    fn narrow(&self, _cx: &LinkContext, _kept: &Kept) -> Narrowed {
+        Narrowed::Same
+    }
+
+    /// Which elements of input 0, a vector, appear in the outputs; `None`: all of them, or it is not known.
+    fn selects(&self, _cx: &InferContext) -> Option<Vec<usize>> {
+        None
+    }
+
     /// Moves the node from operator set `cx.opset` to `to`. The default is for ops that no version changed in meaning;
     /// an op whose meaning changed overrides it.
     fn upgrade(&self, _cx: &InferContext, _to: i64) -> Upgrade {
         Upgrade::Same
+    }
+
+    /// The backward rule of this node, and the forward function that goes with it; `None`: gradients end here.
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        None
     }
 
     /// Whether equal inputs give equal outputs.

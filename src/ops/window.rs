@@ -16,6 +16,41 @@ pub struct Window<'a> {
     ceil: bool,
 }
 
+/// A window along one axis, in numbers.
+#[derive(Clone, Copy)]
+pub struct Placed {
+    /// Size of the kernel.
+    pub kernel: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Step between the elements of a window.
+    pub dilation: usize,
+    /// Padding before.
+    pub before: isize,
+    /// Padding after.
+    pub after: isize,
+}
+
+impl Placed {
+    /// What an axis that there is not has.
+    const NONE: Self = Self { kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
+}
+
+/// Three axes, those that there are last.
+pub fn last_three<V: Copy>(values: &[V], fill: V) -> [V; 3] {
+    let mut three = [fill; 3];
+    let n = values.len().min(3);
+    three[3 - n..].copy_from_slice(&values[values.len() - n..]);
+    three
+}
+
+/// The windows of a convolution or pool along three axes, from concrete spatial sizes (at most three).
+pub fn placed(cx: &InferContext, kernel: &[usize], input: &[usize], output: &[usize]) -> Result<[Placed; 3]> {
+    let window = Window::read(cx, kernel.iter().map(|&k| Dim::Known(k as i64)).collect())?;
+    let axes: Result<Vec<Placed>> = (0..kernel.len()).map(|i| window.placed(i, input[i], output[i])).collect();
+    Ok(last_three(&axes?, Placed::NONE))
+}
+
 fn check_list(name: &str, list: Option<&[i64]>, len: usize, least: i64) -> Result<()> {
     let Some(list) = list else { return Ok(()) };
     if list.len() != len {
@@ -92,6 +127,26 @@ impl<'a> Window<'a> {
             if self.ceil && steps * stride >= n + before { steps } else { steps + 1 }
         };
         sized(out)
+    }
+
+    /// Step, dilation and padding (before, after) along spatial axis `i` of an input of size `n` with output size `out`.
+    pub fn placed(&self, i: usize, n: usize, out: usize) -> Result<Placed> {
+        let kernel = self.kernel[i].known().ok_or_else(|| Error::internal("a kernel of unknown size"))?;
+        let (stride, dilation) = (self.stride(i) as isize, self.dilations.map_or(1, |d| d[i]) as isize);
+        let (mut before, mut after) = self.padding(i);
+        if self.same() {
+            let extent = (kernel as isize - 1) * dilation + 1;
+            let total = ((out as isize - 1) * stride + extent - n as isize).max(0) as i128;
+            before = if self.auto_pad == "SAME_LOWER" { (total + 1) / 2 } else { total / 2 };
+            after = total - before;
+        }
+        Ok(Placed {
+            kernel,
+            stride: stride as usize,
+            dilation: dilation as usize,
+            before: before as isize,
+            after: after as isize,
+        })
     }
 
     /// Output size along spatial axis `i` of a transposed convolution.

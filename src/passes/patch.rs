@@ -34,6 +34,7 @@ enum Step {
     SetInput { node: NodeId, slot: usize, value: Option<Ref> },
     FixInput { value: ValueId },
     Inline { node: NodeId, body: &'static str },
+    Lift { node: NodeId, body: &'static str, nodes: Vec<NodeId> },
 }
 
 impl Patch {
@@ -109,6 +110,11 @@ impl Patch {
         self.steps.push(Step::Inline { node, body });
     }
 
+    /// Moves nodes of a body, given in execution order, into the graph around it, where they run once.
+    pub fn lift(&mut self, node: NodeId, body: &'static str, nodes: Vec<NodeId>) {
+        self.steps.push(Step::Lift { node, body, nodes });
+    }
+
     /// Makes the changes. Deletes nothing.
     pub(super) fn apply(self, graph: &mut Graph) -> Result<()> {
         let mut added: Vec<ValueId> = Vec::with_capacity(self.values);
@@ -140,6 +146,7 @@ impl Patch {
                     graph.set_inputs(kept);
                 }
                 Step::Inline { node, body } => graph.inline(node, body)?,
+                Step::Lift { node, body, nodes } => graph.lift(node, body, &nodes)?,
             }
         }
         Ok(())

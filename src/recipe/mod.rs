@@ -1,5 +1,6 @@
 //! Recipes: what a run does, as data, and the code that does it. The command line only spells them.
 
+mod accuracy;
 mod dump;
 mod execute;
 mod inspect;

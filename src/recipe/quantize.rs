@@ -1,5 +1,6 @@
 //! The quantization step: prepare, draft, calibrate, write.
 
+use super::accuracy;
 use super::progress::Progress;
 use super::rounding::{round, round_weights};
 use super::schema::QuantizeStep;
@@ -11,7 +12,7 @@ use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::weight_only::{Reached, WeightPlan, WriteWeights};
 use crate::passes::quantize::{
-    Coverage, Eight, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan,
+    Coverage, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan,
 };
 use crate::passes::simplify::{
     EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
@@ -88,13 +89,19 @@ pub fn quantize(
     check: Option<&Check>,
     progress: &dyn Progress,
 ) -> Result<Quantized> {
-    let hash = fingerprint(model);
+    let mut hash = fingerprint(model);
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
     let mut passes = prepare(model, &step.options, cx, check)?;
     if step.options.mode == Mode::Weights {
         return weights_only(model, step, cx, check, progress, passes);
     }
+    let rescaled = accuracy::rescale(model, step, cx, check, progress)?;
+    if rescaled.iter().any(|p| p.changes > 0) {
+        // The values have other ranges now.
+        hash = fingerprint(model);
+    }
+    passes.extend(rescaled);
     let mut plan = Plan::draft(model, &step.options)?;
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
@@ -105,7 +112,7 @@ pub fn quantize(
         let weights = write_tables(model, step, cx, check, &mut passes)?;
         return Ok(Quantized { passes, plan, prepared, weights, calibration });
     }
-    let table = table(model, step, &Wanted { ranges, means }, &hash, progress)?;
+    let table = table(model, step, &Wanted { ranges, means, ..Wanted::default() }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
         plan.set_input_mean(&model.graph, name, mean.clone());
     }
@@ -209,7 +216,8 @@ fn write_tables(
 }
 
 fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
-    RangeSpec::new(8, options.activations == Eight::S8, options.symmetric_activations)
+    let eight = options.activations;
+    RangeSpec::new(eight.bits(), eight.is_signed(), options.symmetric_activations)
 }
 
 /// What is wanted: from the table of the recipe where it exists, else from data (and saved there).
@@ -230,7 +238,7 @@ fn table(
         }
         return Ok(table);
     }
-    let data = open_data(model, step)?;
+    let data = calibration_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
     let collected = runtime::collect(model, wanted, &data, batch, &|| progress.tick())?;
@@ -246,16 +254,16 @@ fn table(
     Ok(table)
 }
 
-/// The calibration data of the recipe.
-pub(super) fn open_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
-    match &step.data {
-        Some(path) => {
-            let mut data = Dataset::open(path, &model.graph, None)?;
-            data.limit(step.samples.unwrap_or(usize::MAX));
-            Ok(data)
-        }
-        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0),
-    }
+/// The samples that the step names, or random ones.
+pub(super) fn calibration_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
+    let Some(path) = &step.data else {
+        let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+        data.link(&model.graph, &step.state)?;
+        return Ok(data);
+    };
+    let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
 }
 
 /// A hash of the model's operators, names and weights: the same file gives the same on every machine.

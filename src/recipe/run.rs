@@ -3,13 +3,13 @@
 use super::inspect::quantized_ops;
 use super::progress::Progress;
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
-use super::schema::{PassOptions, Recipe, ValidateStep};
+use super::schema::{PassOptions, QuantizeStep, Recipe, ValidateStep};
 use super::simplify::simplify;
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
 use crate::drift::{self, Agreement, Change, DriftReport};
 use crate::error::{Context, Error, Result};
-use crate::io::{self, Dataset};
+use crate::io::{self, Dataset, State};
 use crate::ir::Model;
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
@@ -60,7 +60,7 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref());
+        let fallback = recipe.quantize.as_ref();
         execute(&original, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
@@ -176,19 +176,25 @@ fn execute(
     original: &Model,
     rewritten: &Model,
     step: &ValidateStep,
-    fallback: Option<&Path>,
+    fallback: Option<&QuantizeStep>,
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
     let graph = &original.graph;
-    let data = match step.data.as_deref().or(fallback) {
+    let none = State::new();
+    let state = if step.state.is_empty() { fallback.map_or(&none, |q| &q.state) } else { &step.state };
+    let data = match step.data.as_deref().or(fallback.and_then(|q| q.data.as_deref())) {
         Some(path) => {
-            let mut data = Dataset::open(path, graph, step.label.as_deref())?;
+            let mut data = Dataset::open_stateful(path, graph, step.label.as_deref(), state)?;
             data.limit(step.samples.unwrap_or(usize::MAX));
             data
         }
         None if step.label.is_some() => return Err(Error::usage("labels need data: give --data")),
-        None => Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
+        None => {
+            let mut data = Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+            data.link(graph, state)?;
+            data
+        }
     };
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     let batches = data.batches(batch);

@@ -3,7 +3,7 @@
 use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
-use crate::io::SaveOptions;
+use crate::io::{SaveOptions, State};
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
 use serde::{Deserialize, Serialize};
@@ -110,6 +110,12 @@ pub struct QuantizeStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name: `input = "output"`.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
+    /// A layer that could be quantized and is not becomes an error: see [`crate::passes::quantize::Coverage::skipped`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub strict: bool,
     /// What is quantized, and how it is spelled.
     pub options: QuantizeOptions,
 }
@@ -137,6 +143,9 @@ pub struct ValidateStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name; those of the quantization step where there are none.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
     /// Bounds that the result must keep.
     pub gate: Gate,
 }

@@ -1,7 +1,7 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
-use super::{RunOutput, Runner, RunnerOptions};
-use crate::calibrate::{ChannelMeans, Collector, Gram};
+use super::{RunOutput, Runner, RunnerOptions, stream};
+use crate::calibrate::{ChannelMeans, Collector, Gram, Sample};
 use crate::error::{Context, Result};
 use crate::io::{Dataset, Feed};
 use crate::ir::Model;
@@ -9,11 +9,16 @@ use crate::math::Unfold;
 use rayon::prelude::*;
 
 /// What to collect.
+#[derive(Default)]
 pub struct Wanted {
     /// Values whose statistics make ranges.
     pub ranges: Vec<String>,
     /// Values whose channel means are wanted, and the axis of the channels (from the end where negative).
     pub means: Vec<(String, i64)>,
+    /// Inputs of linear layers to sample columns of, and how the layer sees them.
+    pub samples: Vec<(String, Unfold)>,
+    /// Columns of each sample.
+    pub sample_size: usize,
 }
 
 /// What was collected.
@@ -22,6 +27,8 @@ pub struct Collected {
     pub statistics: Collector,
     /// Channel means of [`Wanted::means`], in that order.
     pub means: Vec<ChannelMeans>,
+    /// Samples of [`Wanted::samples`], in that order.
+    pub samples: Vec<Sample>,
 }
 
 /// Collects over all of `data`, batches of `batch` samples in parallel. The result does not depend on the number of
@@ -38,16 +45,18 @@ pub fn collect(
     batch: usize,
     tick: &(dyn Fn() + Sync),
 ) -> Result<Collected> {
-    let observe = wanted.ranges.iter().chain(wanted.means.iter().map(|(name, _)| name)).cloned().collect();
+    let (means, samples) = (wanted.means.iter().map(|(name, _)| name), wanted.samples.iter().map(|(name, _)| name));
+    let observe = wanted.ranges.iter().chain(means).chain(samples).cloned().collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     // One collector per thread: what they collect merges exactly, in any order.
-    let work = |collected: &mut Collected, i: usize, feed: &Feed| {
-        let values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
-        collected.add(wanted, &values[model.graph.outputs().len()..])?;
+    let work = |collected: &mut Collected, i: usize, outputs: &[Vec<RunOutput>]| {
+        for values in outputs {
+            collected.add(wanted, i, &values[model.graph.outputs().len()..])?;
+        }
         tick();
         Ok(())
     };
-    let parts = data.batches(batch).fold(|| Collected::nothing(wanted), work)?;
+    let parts = stream(&[("calibration", &runner)], data, batch, || Collected::nothing(wanted), work)?;
     let mut all = Collected::nothing(wanted);
     for part in parts {
         all.merge(&part)?;
@@ -73,43 +82,66 @@ pub fn collect_grams(
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     let skip = model.graph.outputs().len();
     let mut grams: Vec<Gram> = inputs.iter().map(|(_, unfold)| Gram::new(unfold.clone())).collect();
+    if !data.state().is_empty() {
+        let take = |grams: &mut Vec<Gram>, _: usize, outputs: &[Vec<RunOutput>]| {
+            outputs.iter().try_for_each(|values| add_values(grams, inputs, &[&values[skip..]]))?;
+            tick();
+            Ok(())
+        };
+        let parts = stream(&[("calibration", &runner)], data, batch, || grams.clone(), take)?;
+        grams = parts.into_iter().next().unwrap_or(grams);
+        grams.par_iter_mut().for_each(Gram::finish);
+        return Ok(grams);
+    }
     let work = |i: usize, feed: &Feed| {
         let mut values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
         tick();
         Ok(values.split_off(skip))
     };
-    data.batches(batch).in_order(work, |wave| {
-        // Each matrix takes the feeds in order; different matrices may go on at once.
-        grams.par_iter_mut().enumerate().try_for_each(|(k, gram)| {
-            wave.iter().try_for_each(|values| {
-                let value = &values[k];
-                gram.add(&value.as_f32()?, value.shape()).context(|| format!("value \"{}\"", inputs[k].0))
-            })
-        })
+    data.batches(batch).waves(work, |wave| {
+        let values: Vec<&[RunOutput]> = wave.iter().map(Vec::as_slice).collect();
+        add_values(&mut grams, inputs, &values)
     })?;
     grams.par_iter_mut().for_each(Gram::finish);
     Ok(grams)
 }
 
+/// Adds the values of some feeds, each matrix in the order of the feeds; different matrices go on at once.
+fn add_values(grams: &mut [Gram], inputs: &[(String, Unfold)], feeds: &[&[RunOutput]]) -> Result<()> {
+    grams.par_iter_mut().enumerate().try_for_each(|(k, gram)| {
+        feeds.iter().try_for_each(|values| {
+            let value = &values[k];
+            gram.add(&value.as_f32()?, value.shape()).context(|| format!("value \"{}\"", inputs[k].0))
+        })
+    })
+}
+
 impl Collected {
     fn nothing(wanted: &Wanted) -> Self {
         let means = vec![ChannelMeans::default(); wanted.means.len()];
-        Self { statistics: Collector::new(wanted.ranges.clone()), means }
+        let sample = |(_, unfold): &(_, Unfold)| Sample::new(unfold.clone(), wanted.sample_size);
+        let samples = wanted.samples.iter().map(sample).collect();
+        Self { statistics: Collector::new(wanted.ranges.clone()), means, samples }
     }
 
-    fn add(&mut self, wanted: &Wanted, values: &[RunOutput]) -> Result<()> {
+    fn add(&mut self, wanted: &Wanted, batch: usize, values: &[RunOutput]) -> Result<()> {
         let (ranges, inputs) = values.split_at(wanted.ranges.len());
+        let (inputs, sampled) = inputs.split_at(wanted.means.len());
         for (k, value) in ranges.iter().enumerate() {
             self.statistics.observe(k, &value.as_f32()?)?;
         }
         for ((value, mean), (name, axis)) in inputs.iter().zip(&mut self.means).zip(&wanted.means) {
             mean.update(&value.as_f32()?, value.shape(), *axis).context(|| format!("value \"{name}\""))?;
         }
+        for ((value, sample), (name, _)) in sampled.iter().zip(&mut self.samples).zip(&wanted.samples) {
+            sample.add(batch, &value.as_f32()?, value.shape()).context(|| format!("value \"{name}\""))?;
+        }
         Ok(())
     }
 
     fn merge(&mut self, other: &Self) -> Result<()> {
         self.statistics.merge(&other.statistics)?;
+        self.samples.iter_mut().zip(&other.samples).try_for_each(|(a, b)| a.merge(b))?;
         self.means.iter_mut().zip(&other.means).try_for_each(|(a, b)| a.merge(b))
     }
 }

@@ -8,9 +8,11 @@ mod lower;
 mod program;
 mod runner;
 mod segment;
+mod stream;
 mod tensor;
 
 pub use collect::{Collected, Wanted, collect, collect_grams};
 pub use evaluator::RuntimeEvaluator;
 pub use lower::{runs, unsupported};
 pub use runner::{RunOutput, Runner, RunnerOptions};
+pub use stream::stream;

@@ -71,9 +71,21 @@ impl<'a> Batches<'a> {
         }
         first.map_or(Ok(states), |(_, e)| Err(e))
     }
+
+    /// Does `work` with the number and the inputs of every feed, one after another.
+    ///
+    /// # Errors
+    /// The first: a feed that cannot be read, or what `work` reports.
+    pub fn in_order(&self, mut work: impl FnMut(usize, Feed) -> Result<()>) -> Result<()> {
+        let stream = self.stream()?;
+        while let Some((i, feed)) = stream.next() {
+            work(i, feed?)?;
+        }
+        Ok(())
+    }
 }
 
-/// Feeds that are worked on at once by [`Batches::in_order`], whatever the number of threads.
+/// Feeds that are worked on at once by [`Batches::waves`], whatever the number of threads.
 const WAVE: usize = 16;
 
 impl Batches<'_> {
@@ -82,7 +94,7 @@ impl Batches<'_> {
     ///
     /// # Errors
     /// As [`Batches::fold`], and those of `take`.
-    pub fn in_order<T: Send>(
+    pub fn waves<T: Send>(
         &self,
         work: impl Fn(usize, &Feed) -> Result<T> + Sync,
         mut take: impl FnMut(Vec<T>) -> Result<()>,

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::rules::output;
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
@@ -15,5 +16,9 @@ impl OpSpec for Predicate {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(Some(DType::Bool), cx.shape(0).map(<[Dim]>::to_vec))
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }

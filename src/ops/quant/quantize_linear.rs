@@ -1,7 +1,9 @@
 //! QuantizeLinear, of the standard and of ONNX Runtime.
 
+use super::dequantize_linear::scale_links;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::rules::{int, output};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib, op};
 
@@ -27,5 +29,9 @@ impl OpSpec for QuantizeLinear {
             None => Some(DType::U8),
         };
         output(elem, cx.shape(0).map(<[Dim]>::to_vec))
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        scale_links(cx)
     }
 }

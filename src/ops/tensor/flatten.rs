@@ -1,6 +1,9 @@
 //! Flatten.
 
+use super::reshape::reshape_links;
 use crate::error::Result;
+use crate::ops::axes::{AxisLinks, LinkContext};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{axis, int, is_f32, output, product};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -20,7 +23,15 @@ impl OpSpec for Flatten {
         output(cx.elem(0), Some(vec![product(&shape[..at]), product(&shape[at..])]))
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        reshape_links(cx)
     }
 }

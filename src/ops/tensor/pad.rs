@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Tensor};
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -41,6 +42,51 @@ impl OpSpec for Pad {
         }
         Upgrade::Changed { node: Box::new(without(cx.node, &["paddings", "pads", "value"])), new_inputs }
     }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let amounts = amounts(cx.cx, rank)?;
+        let constant = matches!(string(cx.cx, "mode", "constant"), Ok("constant"));
+        let mut links = AxisLinks::default();
+        for (k, (before, after)) in amounts.into_iter().enumerate() {
+            match (before, after) {
+                (0, 0) => links.same(input(0, k), out(0, k)),
+                // What is added may go with what it is added to elsewhere.
+                (0.., 0..) if constant && cx.cx.opset >= 11 => {
+                    links.link(input(0, k), out(0, k), AxisMap::Offset { start: before, step: 1 });
+                }
+                _ => {}
+            }
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let Some((rank, mut all)) = cx.rank(0).and_then(|rank| Some((rank, amounts(cx.cx, rank)?))) else {
+            return Narrowed::Same;
+        };
+        let mut changed = false;
+        for (k, (before, after)) in all.iter_mut().enumerate() {
+            let (Some(left), Some(n)) = (kept.of(out(0, k)), cx.size(out(0, k))) else { continue };
+            if (*before, *after) == (0, 0) {
+                continue;
+            }
+            let (low, high) = (*before as usize, n - *after as usize);
+            *before = left.iter().filter(|&&i| i < low).count() as i64;
+            *after = left.iter().filter(|&&i| i >= high).count() as i64;
+            changed = true;
+        }
+        if !changed {
+            return Narrowed::Same;
+        }
+        let pads: Vec<i64> = all.iter().map(|p| p.0).chain(all.iter().map(|p| p.1)).collect();
+        let mut inputs = vec![(1, Tensor::from_i64(&[pads.len()], &pads))];
+        if cx.cx.present(3) {
+            let axes: Vec<i64> = (0..rank as i64).collect();
+            inputs.push((3, Tensor::from_i64(&[rank], &axes)));
+        }
+        Narrowed::with_inputs(cx.cx.node, inputs)
+    }
 }
 
 /// Attribute that holds the amounts.
@@ -79,4 +125,16 @@ fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
         }
     }
     Ok(Some(padded))
+}
+
+/// What is added before and after each axis, where it is known.
+fn amounts(cx: &InferContext, rank: usize) -> Option<Vec<(i64, i64)>> {
+    let Listed::Known(pads) = listed(cx, name(cx), 1, 11).ok()? else { return None };
+    let axes: Vec<i64> =
+        if cx.opset >= 18 && cx.present(3) { known_vector(cx, 3)? } else { (0..rank as i64).collect() };
+    let mut all = vec![(0, 0); rank];
+    for (i, &a) in axes.iter().enumerate() {
+        all[axis(a, rank).ok()?] = (*pads.get(i)?, *pads.get(i + axes.len())?);
+    }
+    Some(all)
 }

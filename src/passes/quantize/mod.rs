@@ -4,6 +4,7 @@ mod coverage;
 mod emit;
 mod groups;
 mod layers;
+mod migrate;
 mod options;
 mod pass;
 mod plan;
@@ -12,12 +13,16 @@ mod qlinear;
 pub mod rounding;
 mod split_gemm_bias;
 mod structure;
+mod trial;
 pub mod weight_only;
 mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
-pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope, Selection};
+pub use migrate::{Migrate, MigrateRanges};
+pub use options::{
+    DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope, Selection,
+};
 pub use pass::WritePlan;
 pub use layers::LayerPlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};

@@ -1,9 +1,11 @@
 //! What the caller may choose.
 
+use super::migrate::Migrate;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// Settings of quantization. Every field has the default that the command line has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -37,10 +39,52 @@ pub struct QuantizeOptions {
     pub symmetric_weights: bool,
     /// Let biases take up what rounding the weights shifts mean outputs by.
     pub bias_correction: bool,
+    /// Let biases take up what is left of the shift of mean outputs, as measured between the quantized model and the
+    /// original.
+    pub empirical_bias_correction: bool,
+    /// Spread the ranges of neighbouring layers' channels evenly before anything else.
+    pub equalize: bool,
+    /// How far the range of a layer's input channels moves into its weight.
+    pub migrate: Migrate,
+    /// Choose the range of a layer's input by the error of the layer's output.
+    pub clip_search: bool,
+    /// Keep the sum of two products of 8 bits within 16, as kernels without VNNI add them: 7 bits for the channels of
+    /// weights that could exceed it.
+    pub saturation_safe: bool,
     /// Only nodes that match one of these (name, glob over names, or operator type); empty = all.
     pub include: Vec<String>,
     /// No node that matches one of these.
     pub exclude: Vec<String>,
+    /// Precision of the nodes that match a pattern (name, glob over names, or operator type), where it is not that of the
+    /// other options. Of several patterns that match, a name decides before a glob, a glob before an operator, and the
+    /// longer glob before the shorter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, Precision>,
+}
+
+/// Precision of one layer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Precision {
+    /// It stays as it is.
+    #[serde(rename = "f32")]
+    F32,
+    /// It computes in float; its weights are stored in half precision.
+    #[serde(rename = "f16")]
+    F16,
+    /// Weights and activations have the types of the options.
+    #[serde(rename = "8")]
+    Eight,
+}
+
+impl Precision {
+    /// As recipes spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Eight => "8",
+        }
+    }
 }
 
 impl Default for QuantizeOptions {
@@ -59,8 +103,14 @@ impl Default for QuantizeOptions {
             symmetric_activations: false,
             symmetric_weights: true,
             bias_correction: true,
+            empirical_bias_correction: false,
+            equalize: false,
+            migrate: Migrate::None,
+            clip_search: false,
+            saturation_safe: false,
             include: vec![],
             exclude: vec![],
+            nodes: BTreeMap::new(),
         }
     }
 }
@@ -76,6 +126,8 @@ pub enum Mode {
     Static,
     /// Weights only: they are stored in few bits, and products are computed in float.
     Weights,
+    /// Weights, and the inputs of linear layers with ranges that are computed anew for each input.
+    Dynamic,
 }
 
 /// How weights are rounded.
@@ -119,7 +171,7 @@ pub enum Scope {
     Inputs,
 }
 
-/// An 8-bit type.
+/// An integer type that values are quantized to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Eight {
@@ -127,6 +179,10 @@ pub enum Eight {
     U8,
     /// -128 to 127.
     S8,
+    /// 0 to 65,535.
+    U16,
+    /// -32,768 to 32,767.
+    S16,
 }
 
 impl Eight {
@@ -135,7 +191,22 @@ impl Eight {
         match self {
             Eight::U8 => DType::U8,
             Eight::S8 => DType::I8,
+            Eight::U16 => DType::U16,
+            Eight::S16 => DType::I16,
         }
+    }
+
+    /// Number of bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Eight::U8 | Eight::S8 => 8,
+            Eight::U16 | Eight::S16 => 16,
+        }
+    }
+
+    /// Whether there are negative values.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Eight::S8 | Eight::S16)
     }
 
     /// Smallest and largest value.
@@ -143,6 +214,8 @@ impl Eight {
         match self {
             Eight::U8 => (0, 255),
             Eight::S8 => (-128, 127),
+            Eight::U16 => (0, 65_535),
+            Eight::S16 => (-32_768, 32_767),
         }
     }
 }
@@ -213,6 +286,8 @@ impl QuantizeOptions {
 pub struct Selection {
     include: Option<Patterns>,
     exclude: Option<Patterns>,
+    nodes: Option<Patterns>,
+    precisions: Vec<Precision>,
 }
 
 struct Patterns {
@@ -226,7 +301,29 @@ impl Selection {
     /// # Errors
     /// A pattern that is not a valid glob.
     pub fn new(options: &QuantizeOptions) -> Result<Self> {
-        Ok(Self { include: Patterns::new(&options.include)?, exclude: Patterns::new(&options.exclude)? })
+        let texts: Vec<String> = options.nodes.keys().cloned().collect();
+        Ok(Self {
+            include: Patterns::new(&options.include)?,
+            exclude: Patterns::new(&options.exclude)?,
+            nodes: Patterns::new(&texts)?,
+            precisions: options.nodes.values().copied().collect(),
+        })
+    }
+
+    /// The precision that the caller wants for this node in particular, if any.
+    pub fn precision(&self, node: &Node) -> Option<Precision> {
+        let patterns = self.nodes.as_ref()?;
+        let rank = |k: &usize| {
+            let text = &patterns.texts[*k];
+            let kind = if **text == *node.name { 2 } else { u8::from(**text != *node.op.op_type) };
+            (kind, text.len())
+        };
+        patterns.matching(node).max_by_key(rank).map(|k| self.precisions[k])
+    }
+
+    /// Whether the caller asked for this node by --include.
+    pub fn includes(&self, node: &Node) -> bool {
+        self.include.as_ref().is_some_and(|p| p.matches(node))
     }
 
     /// Why the caller does not want this node quantized, if so.
@@ -234,8 +331,14 @@ impl Selection {
         if self.exclude.as_ref().is_some_and(|p| p.matches(node)) {
             return Some("excluded by --exclude");
         }
-        let left_out = self.include.as_ref().is_some_and(|p| !p.matches(node));
-        left_out.then_some("not among --include")
+        if self.include.as_ref().is_some_and(|p| !p.matches(node)) {
+            return Some("not among --include");
+        }
+        match self.precision(node) {
+            Some(Precision::F32) => Some("kept in f32 by the options for nodes"),
+            Some(Precision::F16) => Some("its weights are stored in f16 by the options for nodes"),
+            Some(Precision::Eight) | None => None,
+        }
     }
 
     /// Refuses a pattern that matches no node of the graph, which is most likely a typing error.
@@ -243,7 +346,8 @@ impl Selection {
     /// # Errors
     /// The first such pattern.
     pub fn check(&self, graph: &Graph) -> Result<()> {
-        let nodes: Vec<&Node> = graph.nodes().map(|n| graph.node(n)).collect();
+        let mut nodes: Vec<&Node> = vec![];
+        collect(graph, &mut nodes);
         match self.unmatched(nodes.into_iter()) {
             Some(text) => Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type"))),
             None => Ok(()),
@@ -251,9 +355,17 @@ impl Selection {
     }
 
     fn unmatched<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Option<&str> {
-        let lists = [&self.include, &self.exclude];
+        let lists = [&self.include, &self.exclude, &self.nodes];
         let mut all = lists.into_iter().flatten().flat_map(|p| p.texts.iter().enumerate().map(move |(k, t)| (p, k, t)));
         all.find(|(p, k, _)| !nodes.clone().any(|n| p.matching(n).any(|m| m == *k))).map(|(_, _, text)| text.as_str())
+    }
+}
+
+/// The nodes of a graph and of the bodies in it.
+fn collect<'a>(graph: &'a Graph, nodes: &mut Vec<&'a Node>) {
+    for node in graph.nodes().map(|n| graph.node(n)) {
+        nodes.push(node);
+        node.bodies().for_each(|body| collect(body, nodes));
     }
 }
 

@@ -18,9 +18,9 @@ impl Levels {
     /// Codes of `bits` bits. A zero point of a group's own needs the unsigned ones.
     pub fn new(bits: u8, weights: Eight, symmetric: bool) -> Self {
         let half = 1i32 << (bits - 1);
-        match (symmetric, weights) {
-            (true, Eight::S8) => Self { low: -half, high: half - 1, zero: Some(0) },
-            (true, Eight::U8) => Self { low: 0, high: 2 * half - 1, zero: Some(half) },
+        match (symmetric, weights.is_signed()) {
+            (true, true) => Self { low: -half, high: half - 1, zero: Some(0) },
+            (true, false) => Self { low: 0, high: 2 * half - 1, zero: Some(half) },
             (false, _) => Self { low: 0, high: 2 * half - 1, zero: None },
         }
     }
@@ -99,12 +99,14 @@ impl Rounded {
     pub fn values(&self, partition: &Partition) -> Vec<f32> {
         let columns = partition.of.len().max(1);
         let mut values = vec![0f32; self.codes.len()];
-        values.par_chunks_mut(columns).zip(self.codes.par_chunks(columns)).enumerate().for_each(|(row, (out, codes))| {
-            let (scale, zero) = self.grid.row(row);
-            for ((x, &code), &group) in out.iter_mut().zip(codes).zip(&partition.of) {
-                *x = scale[group] * (i32::from(code) - zero[group]) as f32;
-            }
-        });
+        values.par_chunks_mut(columns).zip(self.codes.par_chunks(columns)).enumerate().for_each(
+            |(row, (out, codes))| {
+                let (scale, zero) = self.grid.row(row);
+                for ((x, &code), &group) in out.iter_mut().zip(codes).zip(&partition.of) {
+                    *x = scale[group] * (i32::from(code) - zero[group]) as f32;
+                }
+            },
+        );
         values
     }
 }
