@@ -5,6 +5,7 @@ use super::axes::{AxisLinks, Kept, LinkContext, Narrowed};
 use super::gradient::Rule;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
+use crate::math::Unfold;
 
 /// Domain and type of an operator, as its file claims it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -178,6 +179,36 @@ pub enum QuantRole {
     },
 }
 
+/// How positive factors, one per channel, get through an operator.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ChannelRole {
+    /// They do not.
+    Barrier,
+    /// `f(k x) = k f(x)`, where every input at these slots is multiplied by `k`.
+    Passes {
+        /// Slots of the inputs; all have their channels along the same axis.
+        inputs: Vec<usize>,
+        /// Axis of the channels in the output.
+        axis: usize,
+        /// Elements of that axis that one channel of the input becomes: more than 1 where axes behind it are joined to it.
+        repeat: usize,
+    },
+    /// `k f(x)` clamps `k x` between 0 (or nothing) and this bound times `k`.
+    Clamps {
+        /// Whether there is a lower bound, which is 0.
+        from_zero: bool,
+        /// The upper bound.
+        high: f32,
+    },
+}
+
+impl ChannelRole {
+    /// Passes the factors of input 0, whose axes stay as they are.
+    pub fn same(axis: usize) -> Self {
+        Self::Passes { inputs: vec![0], axis, repeat: 1 }
+    }
+}
+
 /// The slots of a linear layer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComputeRole {
@@ -193,12 +224,37 @@ pub struct ComputeRole {
 
 /// An input that holds a weight: a constant whose elements can be stored in fewer bits, whatever the node computes in.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct WeightRole {
+pub struct StoredRole {
     /// Slot of the input.
     pub slot: usize,
     /// Axes of the weight that run over output channels, ascending: the elements at one position along them are a row,
     /// which has a scale of its own.
     pub rows: Vec<usize>,
+}
+
+/// A weight that may be stored in few bits while the node computes in float.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WeightRole {
+    /// Slot of the weight.
+    pub slot: usize,
+    /// Axis whose indices have a scale each: output channels of a layer, rows of a table.
+    pub channel_axis: usize,
+    /// Axis along which blocks that share a scale may run: inputs of a layer, elements of a row.
+    pub block_axis: usize,
+    /// What the weight is for.
+    pub purpose: Purpose,
+}
+
+/// What a weight is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// It is multiplied with the input at this slot, as columns of this form; `None` where no form is known for it.
+    Product(Option<(usize, Unfold)>),
+    /// The indices at this slot pick whole rows.
+    Table {
+        /// Slot of the indices.
+        indices: usize,
+    },
 }
 
 /// Result of moving a node to a newer operator set.
@@ -255,9 +311,9 @@ pub trait OpSpec: Sync {
     }
 
     /// Inputs that are weights where they are constants.
-    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
         match self.quant(cx) {
-            QuantRole::Compute(role) => vec![WeightRole { slot: role.weight, rows: vec![role.weight_axis] }],
+            QuantRole::Compute(role) => vec![StoredRole { slot: role.weight, rows: vec![role.weight_axis] }],
             _ => vec![],
         }
     }
@@ -273,6 +329,16 @@ pub trait OpSpec: Sync {
     /// Inputs that stay f32 where the node computes in f16.
     fn f32_slots(&self) -> &'static [usize] {
         &[]
+    }
+
+    /// What becomes of positive factors on the channels of its inputs, which run along `axis`.
+    fn channels(&self, _cx: &InferContext, _axis: usize) -> ChannelRole {
+        ChannelRole::Barrier
+    }
+
+    /// The weight that quantization of weights alone may store in few bits.
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        None
     }
 
     /// Multiply-accumulate operations, given the output types; `None` where they are unknown. A symbolic or unknown

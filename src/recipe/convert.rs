@@ -1,7 +1,7 @@
 //! The conversion step: floats in half precision.
 
 use super::progress::Progress;
-use super::quantize::{DEFAULT_BATCH, RequireOpset};
+use super::quantize::{DEFAULT_BATCH, OPSET, RequireOpset};
 use super::schema::{ConvertStep, HalfType};
 use crate::analysis::shapes;
 use crate::error::Result;
@@ -60,9 +60,10 @@ pub fn convert(
     let mut conversion = Conversion { to: to.into(), weights_only, ..Conversion::default() };
     let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
+    let opset = RequireOpset(OPSET);
     let mut passes: Vec<&dyn Pass> = vec![&LiftInitializerInputs, &lift, &identity];
     if step.to == HalfType::Bf16 {
-        passes.push(&RequireOpset); // Cast knows bf16 since 13
+        passes.push(&opset); // Cast knows bf16 since 13
     }
     let mut reports = manager::run(model, &passes, cx, check)?;
     if weights_only {

@@ -15,6 +15,7 @@ mod progress;
 mod prune;
 mod quantize;
 mod render;
+mod rounding;
 mod run;
 mod schema;
 mod search;

@@ -56,7 +56,7 @@ fn row(schema: Schema, spec: &dyn OpSpec) -> OpRow {
         infers: asked(schema, "", |cx| spec.infer(cx).map_or(true, |found| !found.is_empty())),
         // The roles of some depend on their mode.
         quantizes: ["", "edge"].into_iter().any(|mode| {
-            asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque || !spec.weights(cx).is_empty())
+            asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque || !spec.stored_weights(cx).is_empty())
         }),
         runs: runs(schema),
         deterministic: spec.deterministic(),

@@ -139,8 +139,8 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         }
         let step = found.as_ref().unwrap_or(step);
         let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
-        let coverage = Coverage::of(&done.prepared, &done.plan)?;
-        let nothing = done.plan.groups.is_empty() && !done.stored;
+        let coverage = done.coverage()?;
+        let nothing = done.is_empty();
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
         }

@@ -11,7 +11,7 @@ mod segment;
 mod stream;
 mod tensor;
 
-pub use collect::{Collected, Wanted, collect};
+pub use collect::{Collected, Wanted, collect, collect_grams};
 pub use evaluator::RuntimeEvaluator;
 pub use lower::{runs, unsupported};
 pub use runner::{RunOutput, Runner, RunnerOptions};

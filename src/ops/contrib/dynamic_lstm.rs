@@ -3,7 +3,7 @@
 use crate::error::Result;
 use crate::ir::Type;
 use crate::ops::nn::recurrent::{infer, macs};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, WeightRole, contrib};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, StoredRole, contrib};
 
 /// LSTM on 8-bit weights `[directions, inputs, 4 * hidden]`, with inputs and state rounded to 8 bits as it runs.
 pub struct DynamicLstm;
@@ -17,8 +17,8 @@ impl OpSpec for DynamicLstm {
         infer(cx, true)
     }
 
-    fn weights(&self, _: &InferContext) -> Vec<WeightRole> {
-        [1, 2].map(|slot| WeightRole { slot, rows: vec![0, 2] }).into()
+    fn stored_weights(&self, _: &InferContext) -> Vec<StoredRole> {
+        [1, 2].map(|slot| StoredRole { slot, rows: vec![0, 2] }).into()
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {

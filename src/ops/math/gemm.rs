@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::math::{Array, View, matmul, reduce_to};
+use crate::math::{Array, Unfold, View, matmul, reduce_to};
 use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, WeightRole, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, StoredRole, Upgrade, WeightRole, op,
+};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -68,12 +70,19 @@ impl OpSpec for Gemm {
     }
 
     /// Either matrix, whatever the factors.
-    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
         let (Ok(trans_a), Ok(trans_b), true) = (int(cx, "transA", 0), int(cx, "transB", 0), is_f32(cx, 0)) else {
             return vec![];
         };
-        let right = WeightRole { slot: 1, rows: vec![usize::from(trans_b == 0)] };
-        vec![right, WeightRole { slot: 0, rows: vec![usize::from(trans_a != 0)] }]
+        let right = StoredRole { slot: 1, rows: vec![usize::from(trans_b == 0)] };
+        vec![right, StoredRole { slot: 0, rows: vec![usize::from(trans_a != 0)] }]
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let (trans_a, trans_b) = (int(cx, "transA", 0).ok()? != 0, int(cx, "transB", 0).ok()? != 0);
+        let (channel_axis, block_axis) = if trans_b { (0, 1) } else { (1, 0) };
+        let unfold = (!trans_a).then_some((0, Unfold::Last));
+        Some(WeightRole { slot: 1, channel_axis, block_axis, purpose: Purpose::Product(unfold) })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

@@ -2,11 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::math::{Array, View, broadcast_dims, gemm, matmul, reduce_to};
+use crate::math::{Array, Unfold, View, broadcast_dims, gemm, matmul, reduce_to};
 use crate::ops::axes::{AxisFact, AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, WeightRole, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, StoredRole, WeightRole, op,
+};
 use rayon::prelude::*;
 
 /// Matrix product with numpy's semantics.
@@ -70,13 +72,21 @@ impl OpSpec for MatMul {
     }
 
     /// Either operand, batched or not.
-    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
         let rank = |slot| cx.shape(slot).map_or(0, <[Dim]>::len);
         let role = |slot: usize| {
             let from_end = if slot == 0 { 2 } else { 1 };
-            (rank(slot) >= 2).then(|| WeightRole { slot, rows: vec![rank(slot) - from_end] })
+            (rank(slot) >= 2).then(|| StoredRole { slot, rows: vec![rank(slot) - from_end] })
         };
         if is_f32(cx, 0) { [1, 0].into_iter().filter_map(role).collect() } else { vec![] }
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        if cx.shape(1).map(<[Dim]>::len) != Some(2) {
+            return None;
+        }
+        let purpose = Purpose::Product(Some((0, Unfold::Last)));
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

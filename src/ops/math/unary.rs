@@ -6,7 +6,7 @@ use crate::math::{Array, elementwise2};
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, float, is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// One input, one output, equal types.
 pub struct Unary;
@@ -73,6 +73,14 @@ impl OpSpec for Unary {
             // Those with a kernel in ONNX Runtime.
             "Sigmoid" | "LeakyRelu" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Linear on either side of zero.
+        match &*cx.node.op.op_type {
+            "LeakyRelu" | "Abs" | "Neg" => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
         }
     }
 

@@ -2,12 +2,12 @@
 
 use crate::error::Result;
 use crate::ir::Type;
-use crate::math::{Array, ConvGeometry, conv_backward, conv_forward};
+use crate::math::{Array, ConvGeometry, Unfold, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
-use crate::ops::window::{conv_shape, last_three, placed};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
+use crate::ops::window::{conv_patches, conv_shape, last_three, placed};
 
 /// Convolution.
 pub struct Conv;
@@ -31,6 +31,11 @@ impl OpSpec for Conv {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis: 0 })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let unfold = conv_patches(cx, 1).map(|patches| (0, Unfold::Patches(patches)));
+        Some(WeightRole { slot: 1, channel_axis: 0, block_axis: 1, purpose: Purpose::Product(unfold) })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {

@@ -6,7 +6,7 @@ use crate::math::{Array, Blocks, ConvGeometry, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, ints, is_f32, mul_dims, output, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, WeightRole, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, StoredRole, WeightRole, op};
 use crate::ops::window::{Window, kernel_of, last_three, placed};
 
 /// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so only its weight is quantized.
@@ -22,8 +22,13 @@ impl OpSpec for ConvTranspose {
     }
 
     /// `[Cin, Cout / group, ...]`: groups share the scales of their channels.
-    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
-        if is_f32(cx, 0) { vec![WeightRole { slot: 1, rows: vec![1] }] } else { vec![] }
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        if is_f32(cx, 0) { vec![StoredRole { slot: 1, rows: vec![1] }] } else { vec![] }
+    }
+
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        // [inputs, outputs / group, window...]
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose: Purpose::Product(None) })
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {

@@ -6,7 +6,7 @@ use crate::math::{Array, Cell, CellSaved, Layer, View, cell_backward, cell_forwa
 use crate::ops::axes::{AxisFact, AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, is_f32, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, WeightRole, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, StoredRole, Upgrade, op};
 
 /// Recurrent layers.
 pub struct Recurrent;
@@ -82,11 +82,11 @@ impl OpSpec for Recurrent {
     }
 
     /// W and R: a row for each direction and gate unit. Biases and peepholes are small, and stay.
-    fn weights(&self, cx: &InferContext) -> Vec<WeightRole> {
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
         if !is_f32(cx, 0) {
             return vec![];
         }
-        [1, 2].map(|slot| WeightRole { slot, rows: vec![0, 1] }).into()
+        [1, 2].map(|slot| StoredRole { slot, rows: vec![0, 1] }).into()
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {

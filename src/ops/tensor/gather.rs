@@ -6,7 +6,7 @@ use crate::math::Array;
 use crate::ops::axes::{AxisFact, AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis, int, is_f32, known_vector, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
 
 /// Picks slices along an axis.
 pub struct Gather;
@@ -36,6 +36,12 @@ impl OpSpec for Gather {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let rows = cx.shape(0)?.len() == 2 && axis(int(cx, "axis", 0).ok()?, 2).ok()? == 0;
+        let purpose = Purpose::Table { indices: 1 };
+        rows.then_some(WeightRole { slot: 0, channel_axis: 0, block_axis: 1, purpose })
     }
 
     fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {

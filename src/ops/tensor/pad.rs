@@ -7,7 +7,7 @@ use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, o
 use crate::ops::gradient::{AxisMaps, Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Adds (or, with negative amounts, removes) elements at the ends of axes.
 pub struct Pad;
@@ -31,6 +31,19 @@ impl OpSpec for Pad {
             Ok("reflect" | "edge" | "wrap") if is_f32(cx, 0) => QuantRole::PassThrough { input: 0 },
             _ => QuantRole::Opaque,
         }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let repeats = matches!(string(cx, "mode", "constant"), Ok("reflect" | "edge" | "wrap"));
+        // Zero times any factor is zero.
+        let zero = if cx.opset < 11 {
+            float(cx, "value", 0.0).is_ok_and(|x| x == 0.0)
+        } else {
+            !cx.present(2) || cx.constant(2).and_then(Tensor::scalar_f32) == Some(0.0)
+        };
+        let Ok(Some(padded)) = shape(cx) else { return ChannelRole::Barrier };
+        let unpadded = cx.shape(0).and_then(|s| s.get(axis)).is_some_and(|d| padded.get(axis) == Some(d));
+        if unpadded && (repeats || zero) { ChannelRole::same(axis) } else { ChannelRole::Barrier }
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {

@@ -1,15 +1,15 @@
 //! How much of a model a plan reaches, and why not more.
 
-use super::options::Selection;
+use super::options::{QuantizeOptions, Selection};
 use super::plan::Plan;
 use super::stored::{Source, layer, stored_source};
 use super::structure::{Decision, Kind, NO_FORM};
 use crate::analysis::cost;
 use crate::analysis::shapes::Contexts;
 use crate::error::Result;
-use crate::ir::{Graph, Model, NodeId, Port, Use, ValueId};
+use crate::ir::{Graph, Model, NodeId, Port, Tensor, Use, ValueId};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 /// Shares of the original that compute in integers, or in float on weights that are stored in fewer bits.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -38,7 +38,7 @@ pub struct Share {
 }
 
 impl Share {
-    fn add(&mut self, amount: u64, quantized: bool) {
+    pub(super) fn add(&mut self, amount: u64, quantized: bool) {
         self.total += amount;
         self.quantized += if quantized { amount } else { 0 };
     }
@@ -73,6 +73,31 @@ impl Coverage {
         let mut count = Count { model, selection: Selection::new(&plan.options)?, coverage: &mut coverage };
         count.main(plan);
         Ok(coverage)
+    }
+
+    /// Adds the layers that [`super::StoreWeights`] took care of, or could not: those of the main graph that are not
+    /// `known` otherwise, and all in bodies.
+    ///
+    /// # Errors
+    /// An invalid pattern in the options.
+    pub fn add_stored(&mut self, model: &Model, options: &QuantizeOptions, known: &HashSet<NodeId>) -> Result<()> {
+        let selection = Selection::new(options)?;
+        let mut count = Count { model, selection, coverage: self };
+        let graph = &model.graph;
+        let contexts = Contexts::new(model, graph);
+        let none = |_: &str| Source::Other;
+        for id in graph.order()? {
+            count.bodies(graph, id, &none);
+            let layer = layer(graph, &contexts, id, &none);
+            if known.contains(&id) || layer.float.is_empty() && layer.stored.is_empty() {
+                continue;
+            }
+            let reason = count.selection.refuses(graph.node(id)).unwrap_or(NO_FORM);
+            let is = if layer.float.is_empty() { Is::Stored } else { Is::Float(reason) };
+            count.node(graph, &contexts, id, &is, &none);
+        }
+        count.stored_bytes(graph);
+        Ok(())
     }
 
     /// Layers that could be quantized and are not, although nobody asked for that: linear and recurrent layers with
@@ -197,20 +222,23 @@ impl Count<'_> {
         }
     }
 
+    /// Bytes that weights took in float and that are stored in fewer.
+    fn stored_bytes(&mut self, graph: &Graph) {
+        for v in graph.values() {
+            let dynamic =
+                |u: &Use| &*graph.node(u.node).op.op_type == "DynamicQuantizeLSTM" && matches!(u.port, Port::In(1 | 2));
+            let own = |t: &&Tensor| t.dtype.is_int() && graph.uses(v).iter().any(dynamic);
+            let codes = stored_source(graph, v).filter(|_| !is_step_of_stored(graph, v));
+            if let Some(codes) = codes.or_else(|| graph.constant(v).filter(own)) {
+                self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
+            }
+        }
+    }
+
     /// Bytes of the float constants of a graph, and of those that were float.
     fn weights(&mut self, graph: &Graph, in_integers: &dyn Fn(NodeId, u32) -> bool) {
+        self.stored_bytes(graph);
         for v in graph.values() {
-            if let Some(codes) = stored_source(graph, v).filter(|_| !is_step_of_stored(graph, v)) {
-                self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
-            }
-            if let Some(codes) = graph.constant(v).filter(|t| t.dtype.is_int() && t.dtype.bits() <= 8 && t.rank() >= 2)
-                && graph
-                    .uses(v)
-                    .iter()
-                    .any(|u| &*graph.node(u.node).op.op_type == "DynamicQuantizeLSTM" && u.port <= Port::In(2))
-            {
-                self.coverage.weight_bytes.add(4 * codes.len() as u64, true);
-            }
             let Some(t) = graph.constant(v).filter(|t| t.dtype.is_float()) else { continue };
             let uses = graph.uses(v);
             let is_scale = |u: &Use| graph.node(u.node).op.is("DequantizeLinear") && u.port == Port::In(1);

@@ -239,7 +239,8 @@ impl QuantizeOptions {
     /// What to change.
     pub fn check(&self) -> Result<()> {
         self.check_weights()?;
-        if self.scope == Scope::Inputs && self.format == Format::Qlinear {
+        self.check_activations()?;
+        if self.mode == Mode::Static && self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
             ));
@@ -249,10 +250,30 @@ impl QuantizeOptions {
                 "no runtime multiplies signed activations with unsigned weights: use s8 weights or u8 activations",
             ));
         }
-        if self.mode == Mode::Static && self.per_channel && !self.symmetric_weights {
+        if self.mode != Mode::Weights && self.per_channel && !self.symmetric_weights {
             return Err(Error::usage(
                 "per-channel weights must be symmetric (runtimes want one zero point for all channels): use per-tensor weights or symmetric ones",
             ));
+        }
+        Ok(())
+    }
+
+    fn check_activations(&self) -> Result<()> {
+        if self.mode == Mode::Dynamic && self.activations != Eight::U8 {
+            return Err(Error::usage("DynamicQuantizeLinear makes u8: leave --activations at that"));
+        }
+        if self.activations.bits() == 16 && self.format == Format::Qlinear {
+            return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
+        }
+        let ahead = self.rounding == Rounding::Gptq || self.weight_bits < 8;
+        if self.saturation_safe && self.mode != Mode::Weights && ahead {
+            return Err(Error::usage("saturation-safe weights have 7 or 8 bits and are rounded to the nearest"));
+        }
+        if self.mode == Mode::Dynamic && ahead {
+            return Err(Error::usage("--mode dynamic rounds weights to the nearest of 8 bits"));
+        }
+        if matches!(self.weights, Eight::U16 | Eight::S16) {
+            return Err(Error::usage("weights have 8 bits or fewer: use s8 or u8"));
         }
         Ok(())
     }
@@ -261,8 +282,14 @@ impl QuantizeOptions {
         if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
             return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
         }
+        let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
+        if fine && !self.per_channel {
+            return Err(Error::usage(
+                "one scale for a whole weight is for 8 bits, rounded to nearest, beside 8-bit activations: leave out --per-tensor",
+            ));
+        }
         let Some(block) = self.block_size else { return Ok(()) };
-        if self.mode == Mode::Static {
+        if self.mode != Mode::Weights {
             return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
         }
         if self.runtime == Runtime::Ort && (block < 16 || !block.is_power_of_two()) {
@@ -274,6 +301,11 @@ impl QuantizeOptions {
             return Err(Error::usage("blocks of 0 elements"));
         }
         Ok(())
+    }
+
+    /// Whether the weights need what operator set 21 brought: blocks, types of 4 bits, or zero points of a row's own.
+    pub fn needs_blocks(&self) -> bool {
+        self.weight_bits < 8 || self.block_size.is_some() || !self.symmetric_weights
     }
 
     /// Elements that share a scale where only weights are quantized; `None` for those of a channel.

@@ -60,7 +60,7 @@ impl Reader<'_> {
     fn weight(&self, id: NodeId) -> Option<Found> {
         let node = self.p.node(id);
         let other = self.counterpart(&node.name)?;
-        let roles = ops::spec(&node.op)?.weights(&self.contexts.of(id));
+        let roles = ops::spec(&node.op)?.stored_weights(&self.contexts.of(id));
         let mut inputs = vec![];
         let (mut value, mut exact) = (None, None);
         for role in &roles {

@@ -2,11 +2,13 @@
 
 mod gptq;
 mod grid;
+mod layer;
 mod objective;
 mod refine;
 mod search;
 
 pub use gptq::gptq;
 pub use grid::{Grid, Levels, Partition, Rounded, Rows};
+pub use layer::{Evidence, bias_correction, round, unrows};
 pub use objective::{DAMPING, Objective};
 pub use search::{fit, nearest};

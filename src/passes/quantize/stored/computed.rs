@@ -31,7 +31,7 @@ fn search(model: &Model, graph: &Graph, outer: &HashSet<Arc<str>>) -> bool {
         let Some(spec) = ops::spec(&node.op) else { continue };
         let made_of = |v: ValueId| graph.producer(v).filter(|_| fixed.contains(&v)).map(|(p, _)| &graph.node(p).op);
         let is_computed = |v| made_of(v).is_some_and(|op| !op.is("Constant"));
-        if spec.weights(&contexts.of(id)).iter().filter_map(|r| graph.input(id, r.slot)).any(is_computed) {
+        if spec.stored_weights(&contexts.of(id)).iter().filter_map(|r| graph.input(id, r.slot)).any(is_computed) {
             return true;
         }
         let inputs = graph.node_inputs(id);

@@ -4,7 +4,7 @@ use super::super::options::{Precision, Selection};
 use crate::analysis::shapes::Contexts;
 use crate::ir::{DType, Graph, Model, NodeId, Port, Tensor, Use, ValueId};
 use crate::ops;
-use crate::ops::spec::WeightRole;
+use crate::ops::spec::StoredRole;
 use std::collections::HashSet;
 
 /// What is to become of a constant.
@@ -63,7 +63,7 @@ impl<'a> Finder<'a> {
                 continue;
             };
             let found = graph.node(node);
-            let roles = ops::spec(&found.op).map(|s| s.weights(&contexts.of(node))).unwrap_or_default();
+            let roles = ops::spec(&found.op).map(|s| s.stored_weights(&contexts.of(node))).unwrap_or_default();
             let role = roles.into_iter().find(|r| r.slot == slot as usize);
             let precision = match self.selection.precision(found) {
                 Some(p @ (Precision::F16 | Precision::W8)) if self.selection.wants(found) => Some(p),
@@ -87,7 +87,7 @@ pub struct Layer {
 pub fn layer(graph: &Graph, contexts: &Contexts, id: NodeId, outer: &dyn Fn(&str) -> Source) -> Layer {
     let mut found = Layer { float: vec![], stored: vec![] };
     let Some(spec) = ops::spec(&graph.node(id).op) else { return found };
-    for WeightRole { slot, .. } in spec.weights(&contexts.of(id)) {
+    for StoredRole { slot, .. } in spec.stored_weights(&contexts.of(id)) {
         let Some(v) = graph.input(id, slot) else { continue };
         let kind = if graph.is_outer(v) { outer(graph.name(v)) } else { Source::of(graph, v) };
         match kind {
