@@ -170,6 +170,12 @@ pub enum QuantRole {
     },
     /// Joins inputs that must have one scale, which is the output's too.
     Unify,
+    /// Clamps the input at this slot by constants that need not be equal for all elements: what is beyond the output's range
+    /// does not matter, so the input has the output's scale.
+    Bound {
+        /// Slot of the data input.
+        input: usize,
+    },
     /// Clamps: its bounds become the range of the value that it clamps.
     Activation {
         /// Lower bound, where there is one.

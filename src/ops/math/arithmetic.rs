@@ -62,6 +62,7 @@ impl OpSpec for Arithmetic {
     fn quant(&self, cx: &InferContext) -> QuantRole {
         match &*cx.node.op.op_type {
             "Add" | "Mul" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0, 1] },
+            "Min" if is_f32(cx, 0) && cx.inputs.len() == 2 && cx.constant(1).is_some() => QuantRole::Bound { input: 0 },
             _ => QuantRole::Opaque,
         }
     }

@@ -3,12 +3,12 @@
 
 use super::options::QuantizeOptions;
 use super::plan::Plan;
-use super::structure::Kind;
+use super::structure::{Decision, Kind};
 use super::trial::{Layer, Trial};
 use crate::analysis::shapes::Contexts;
 use crate::calibrate::Sample;
 use crate::error::{Context, Result};
-use crate::ir::{Graph, Model, NodeId, ValueId};
+use crate::ir::{Graph, Model, NodeId, Port, ValueId};
 use crate::math::Unfold;
 use crate::ops;
 use crate::ops::spec::{ComputeRole, Purpose};
@@ -80,7 +80,9 @@ impl ClipSearch {
     ) -> Result<Clipped> {
         let mut by_group: Vec<(usize, Vec<usize>)> = vec![];
         for (k, input) in self.inputs.iter().enumerate() {
-            let Some(group) = plan.groups.group(input.value) else { continue };
+            let Some(group) = plan.groups.group(input.value).filter(|&g| only_layers_take(graph, plan, g)) else {
+                continue;
+            };
             match by_group.iter_mut().find(|(g, _)| *g == group) {
                 Some((_, members)) => members.push(k),
                 None => by_group.push((group, vec![k])),
@@ -122,6 +124,17 @@ impl Input {
     ) -> Result<Option<Trial<'a>>> {
         Trial::new(layers, sample, options).context(|| graph.name(self.value).to_string())
     }
+}
+
+/// Whether linear layers alone take what the group's range is made from: a residual Add, say, would see more of what is
+/// clipped than they do.
+fn only_layers_take(graph: &Graph, plan: &Plan, group: usize) -> bool {
+    let layer = |u: crate::ir::Use| match (plan.structure.decision(u.node), u.port) {
+        (Decision::Integer(Kind::Compute(role)), Port::In(slot)) => role.activation == slot as usize,
+        _ => false,
+    };
+    let alone = |&v: &ValueId| !graph.is_output(v) && graph.uses(v).into_iter().all(layer);
+    matches!(plan.groups.sources(group), [v] if alone(v))
 }
 
 /// The best range, and the errors of the first and of the best one. Both ends are shrunk together first, then each alone.

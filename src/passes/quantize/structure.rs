@@ -40,6 +40,8 @@ pub enum Kind {
     Unify,
     /// Clamps in the integer domain.
     Clamp,
+    /// Clamps the input at this slot by constants, between roundings to one scale: its output's.
+    Bound(usize),
 }
 
 /// Decisions for the main graph.
@@ -110,7 +112,7 @@ impl Structure {
         match kind {
             Kind::Compute(role) => vec![role.activation],
             Kind::Elementwise(slots) => slots.clone(),
-            Kind::Move(slot) => vec![*slot],
+            Kind::Move(slot) | Kind::Bound(slot) => vec![*slot],
             Kind::Unify => (0..graph.node_inputs(id).len()).collect(),
             Kind::Clamp => vec![0],
         }
@@ -179,6 +181,10 @@ impl Decider<'_> {
             QuantRole::Elementwise { inputs } => self.elementwise(id, inputs),
             QuantRole::PassThrough { input } if self.options.scope == Scope::Full => Candidate::Can(Kind::Move(input)),
             QuantRole::Unify if self.options.scope == Scope::Full => self.unify(id),
+            QuantRole::Bound { input } if self.rounds_results() && self.options.format == Format::Qdq => {
+                Candidate::Can(Kind::Bound(input))
+            }
+            QuantRole::Bound { .. } => float("has no 8-bit form"),
             QuantRole::Activation { low, high } => Candidate::Activation(low, high),
             QuantRole::PassThrough { .. } | QuantRole::Unify => float("outside of --scope inputs"),
         }
@@ -260,7 +266,7 @@ impl Decider<'_> {
                 Candidate::Activation(..) => continue,
                 Candidate::Can(Kind::Move(slot)) if out_wanted => vec![*slot],
                 Candidate::Can(Kind::Move(_)) => continue,
-                Candidate::Can(Kind::Elementwise(_) | Kind::Unify) if !out_wanted => {
+                Candidate::Can(Kind::Elementwise(_) | Kind::Unify | Kind::Bound(_)) if !out_wanted => {
                     let why = "no 8-bit operator takes its result";
                     *candidate = Candidate::Not(Decision::Float(why.into()));
                     continue;
@@ -287,6 +293,7 @@ impl Decider<'_> {
                     self.activation(id, (low, high), &decisions)
                 }
                 Candidate::Can(Kind::Move(slot)) => self.movement(id, slot),
+                Candidate::Can(Kind::Bound(slot)) => self.bound(id, slot),
                 Candidate::Can(kind) => Decision::Integer(kind),
             };
             if matches!(decision, Decision::Integer(_) | Decision::Absorbed) && self.rounds_results() {
@@ -315,6 +322,15 @@ impl Decider<'_> {
         // On codes of its input, bounds narrower than a few steps would be lost; zero is always a code.
         match bounds {
             (None | Some(0.0), None) => Decision::Integer(Kind::Clamp),
+            _ => Decision::Float("clamps a value that is used unclamped too".into()),
+        }
+    }
+
+    /// The input takes the range of the output, so nobody else may want it, and it must be rounded anyway.
+    fn bound(&self, id: NodeId, slot: usize) -> Decision {
+        match self.graph.input(id, slot) {
+            Some(x) if !self.native.contains(&x) => Decision::Float("its input is computed in float".into()),
+            Some(x) if self.graph.only_use(x).is_some() => Decision::Integer(Kind::Bound(slot)),
             _ => Decision::Float("clamps a value that is used unclamped too".into()),
         }
     }

@@ -37,7 +37,7 @@ pub(super) fn patch(graph: &Graph, finder: &Finder, regions: &[Region], factors:
             let new = patch.constant(graph.name(v), divided(t, factors, *from_last)?);
             patch.set_input(*id, *slot, Some(new));
         }
-        for (id, from_last) in &region.clamps {
+        for (id, from_last, _) in &region.clamps {
             clamp(graph, finder, *id, factors, *from_last, &mut patch)?;
         }
     }

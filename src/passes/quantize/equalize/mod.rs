@@ -59,7 +59,7 @@ impl Pass for EqualizeChannels {
                     .push(note(&graph.node(id).label(), format!("not equalized: {why} (\"{}\")", graph.name(v)))),
             }
         }
-        let factors = settle(graph, &regions)?;
+        let (factors, (before, after)) = settle(graph, &regions)?;
         let moved = |f: &[f64]| f.iter().any(|s| (s - 1.0).abs() > SETTLED);
         let done = factors.iter().filter(|f| moved(f)).count();
         if done == 0 || !cx.burn(self.name()) {
@@ -69,6 +69,11 @@ impl Pass for EqualizeChannels {
         let patch = patch(graph, &finder, &regions, &factors)?;
         patch.apply(&mut model.graph)?;
         outcome.changes = done;
+        let text = format!(
+            "evened ranges of {done} groups of channels: between two channels of one weight they differed up to \
+             {before:.0} times, now {after:.1}"
+        );
+        outcome.notes.push(note("", text));
         if clamps > 0 {
             outcome.notes.push(note("", format!("{clamps} Clip became Min with one bound per channel")));
         }
@@ -140,13 +145,14 @@ fn channels(graph: &Graph, id: NodeId, role: &ComputeRole, dims: &[usize]) -> Ve
 }
 
 /// What each channel of each region is divided by.
-fn settle(graph: &Graph, regions: &[Region]) -> Result<Vec<Vec<f64>>> {
+fn settle(graph: &Graph, regions: &[Region]) -> Result<(Vec<Vec<f64>>, (f64, f64))> {
     let mut ranges = Ranges::of(graph, regions)?;
     let mut factors: Vec<Vec<f64>> = regions.iter().map(|r| vec![1.0; r.channels]).collect();
+    let before = spread(&ranges, regions);
     for _ in 0..ROUNDS {
         let mut largest = 0f64;
         for (region, total) in regions.iter().zip(&mut factors) {
-            let step = step(&ranges, region);
+            let step = step(&ranges, region, total);
             for (id, _) in &region.makers {
                 ranges.scale(*id, |c| 1.0 / step[c.0 as usize]);
             }
@@ -162,12 +168,26 @@ fn settle(graph: &Graph, regions: &[Region]) -> Result<Vec<Vec<f64>>> {
             break;
         }
     }
-    Ok(factors)
+    Ok((factors, (before, spread(&ranges, regions))))
 }
 
-/// `sqrt(range of the makers / range of the takers)` for each channel; of several layers the geometric mean. 1 where a
-/// channel is all zero on either side.
-fn step(ranges: &Ranges, region: &Region) -> Vec<f64> {
+/// Largest ratio between the ranges of two output channels of a layer that makes a region.
+fn spread(ranges: &Ranges, regions: &[Region]) -> f64 {
+    let of_layer = |id: NodeId, channels: usize| {
+        let maxima = ranges.maxima(id, channels, |c| c.0);
+        let (least, most) =
+            maxima.iter().filter(|m| **m > 0.0).fold((f64::MAX, 0f64), |(l, h), &m| (l.min(m), h.max(m)));
+        if most > 0.0 { most / least } else { 1.0 }
+    };
+    let makers = regions.iter().flat_map(|r| r.makers.iter().map(|(id, _)| (*id, r.channels)));
+    makers.map(|(id, channels)| of_layer(id, channels)).fold(1.0, f64::max)
+}
+
+/// What the channels of a region are to be divided by next. Without a clamp, `sqrt(makers / takers)`: their ranges become
+/// equal. With one, the ranges of the values themselves, which are its bounds and so equal at first, count as well:
+/// `cbrt(makers * bounds / takers)` makes all three as even as one factor can (least squares of the logarithms).
+/// Of several layers the geometric mean; 1 where a channel is all zero on either side.
+fn step(ranges: &Ranges, region: &Region, total: &[f64]) -> Vec<f64> {
     let mean = |all: Vec<Vec<f64>>| {
         let n = all.len().max(1) as f64;
         let logarithm = |c: usize| all.iter().map(|m| m[c].ln()).sum::<f64>() / n;
@@ -179,7 +199,11 @@ fn step(ranges: &Ranges, region: &Region) -> Vec<f64> {
         wide.chunks(*repeat).map(|part| part.iter().copied().fold(0.0, f64::max)).collect::<Vec<f64>>()
     };
     let takers = mean(region.takers.iter().map(joined).collect());
-    let step = |(m, t): (&f64, &f64)| ((m - t) / 2.0).exp();
+    let high = region.clamps.iter().map(|c| f64::from(c.2)).fold(0.0, f64::max);
+    let logarithm = |c: usize| match high > 0.0 {
+        true => (makers[c] + (high / total[c]).ln() - takers[c]) / 3.0,
+        false => (makers[c] - takers[c]) / 2.0,
+    };
     let usable = |s: f64| if s.is_normal() { s } else { 1.0 };
-    makers.iter().zip(&takers).map(step).map(usable).collect()
+    (0..region.channels).map(|c| usable(logarithm(c).exp())).collect()
 }

@@ -18,8 +18,8 @@ pub struct Region {
     pub takers: Vec<(NodeId, ComputeRole, usize)>,
     /// Constants that are added to its values: node, slot, axis of the channels counted from the last.
     pub added: Vec<(NodeId, usize, usize)>,
-    /// Clamps with an upper bound, and the axis of the channels counted from the last.
-    pub clamps: Vec<(NodeId, usize)>,
+    /// Clamps with an upper bound: node, axis of the channels counted from the last, bound.
+    pub clamps: Vec<(NodeId, usize, f32)>,
 }
 
 /// Finds regions.
@@ -177,7 +177,7 @@ impl<'a> Finder<'a> {
         let (inputs, out) = match spec.channels(&self.contexts.of(id), place.axis) {
             ChannelRole::Barrier => return Err(barrier),
             ChannelRole::Passes { inputs, axis, repeat } => (inputs, Place { axis, repeat: place.repeat * repeat }),
-            ChannelRole::Clamps { .. } => {
+            ChannelRole::Clamps { high, .. } => {
                 let rank = graph
                     .output(id, 0)
                     .and_then(|v| graph.ty(v)?.shape())
@@ -187,8 +187,8 @@ impl<'a> Finder<'a> {
                     return Err(barrier);
                 }
                 let from_last = rank.checked_sub(place.axis + 1).ok_or(barrier)?;
-                if !region.clamps.contains(&(id, from_last)) {
-                    region.clamps.push((id, from_last));
+                if !region.clamps.contains(&(id, from_last, high)) {
+                    region.clamps.push((id, from_last, high));
                 }
                 (vec![0], place)
             }
