@@ -27,9 +27,8 @@ pub(super) fn round(
     if step.options.rounding == Rounding::Gptq && !wanted.is_empty() {
         calibration.values = wanted.len();
         calibration.method = "gptq".into();
-        (calibration.samples, calibration.random) = each_part(model, step, wanted, progress, &mut |grams| {
-            plan.round(&model.graph, grams, true).map(|_| ())
-        })?;
+        (calibration.samples, calibration.random) =
+            each_part(model, step, wanted, progress, &mut |grams| plan.round(&model.graph, grams, true).map(|_| ()))?;
     }
     plan.round(&model.graph, &HashMap::new(), false)?;
     Ok(calibration)

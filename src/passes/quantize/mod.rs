@@ -19,12 +19,12 @@ mod weights;
 
 pub use coverage::{Coverage, FloatNode, Share};
 pub use groups::ScaleGroups;
+pub use layers::LayerPlan;
 pub use migrate::{Migrate, MigrateRanges};
 pub use options::{
     DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope, Selection,
 };
 pub use pass::WritePlan;
-pub use layers::LayerPlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};
 pub use split_gemm_bias::SplitGemmBias;
 pub use structure::{Decision, Kind, Structure};

@@ -31,7 +31,9 @@ pub(super) fn constants(graph: &mut Graph) -> Result<()> {
 pub(super) fn casts(graph: &mut Graph) -> Result<()> {
     for id in graph.order()? {
         let node = graph.node(id);
-        let (Some(x), Some(out), true) = (graph.input(id, 0), graph.output(id, 0), node.op.is("Cast")) else { continue };
+        let (Some(x), Some(out), true) = (graph.input(id, 0), graph.output(id, 0), node.op.is("Cast")) else {
+            continue;
+        };
         let to = node.int("to").and_then(|t| i32::try_from(t).ok()).and_then(DType::from_onnx);
         let Some(narrow) = graph.value(x).init.as_ref().map(unpacked).transpose()?.flatten() else { continue };
         let wide = match to {

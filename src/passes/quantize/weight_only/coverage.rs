@@ -35,7 +35,8 @@ impl WeightPlan {
     pub fn add_to(&self, model: &Model, coverage: &mut Coverage) {
         let graph = &model.graph;
         let label = |id: NodeId| (graph.node(id).name.to_string(), graph.node(id).op.to_string());
-        let reached: HashSet<(String, String)> = self.weights.iter().flat_map(|w| &w.uses).map(|&id| label(id)).collect();
+        let reached: HashSet<(String, String)> =
+            self.weights.iter().flat_map(|w| &w.uses).map(|&id| label(id)).collect();
         coverage.nodes.quantized += self.weights.iter().map(|w| w.uses.len() as u64).sum::<u64>();
         coverage.float.retain(|node| !reached.contains(&(node.name.clone(), node.op.clone())));
         let bytes = float_constants(graph).filter(|(v, _)| self.weights.iter().any(|w| w.value == *v));

@@ -15,7 +15,8 @@ pub(super) fn emit(graph: &Graph, plan: &WeightPlan) -> Result<Patch> {
     let mut e = Emitter { graph, options: &plan.options, patch: Patch::default() };
     for w in &plan.weights {
         let rounded = w.rounded.as_ref().ok_or_else(|| Error::internal("a weight that is not rounded"));
-        let written = rounded.and_then(|r| if w.is_table() { table::write(&mut e, w, r) } else { product::write(&mut e, w, r) });
+        let written =
+            rounded.and_then(|r| if w.is_table() { table::write(&mut e, w, r) } else { product::write(&mut e, w, r) });
         written.context(|| format!("weight \"{}\"", graph.name(w.value)))?;
     }
     Ok(e.patch)
