@@ -88,6 +88,8 @@ pub enum AxisFact {
         /// caller may ask for it.
         inexact: bool,
     },
+    /// The axis of a weight takes elements that the node itself makes: the hidden state of a recurrent layer.
+    Takes(Axis),
     /// The axis runs over independent problems, as heads of attention do: preferred where a choice is to be made.
     Batch(Axis),
 }

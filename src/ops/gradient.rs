@@ -6,7 +6,7 @@
 use super::spec::InferContext;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor, Type};
-use crate::math::{Array, Real};
+use crate::math::{Array, Real, Table, along_axis, along_axis_backward};
 
 /// A value on the tape.
 #[derive(Clone, Debug)]
@@ -149,8 +149,8 @@ pub struct Computed<T> {
     pub outputs: Vec<Option<Array<T>>>,
     /// For the backward function.
     pub saved: Saved<T>,
-    /// In training: input slots and the values that they should have from now on.
-    pub updates: Vec<(usize, Array<T>)>,
+    /// In training: slots of statistics, and what they are in this batch.
+    pub statistics: Vec<(usize, Array<T>)>,
 }
 
 /// What a forward function leaves for its backward function.
@@ -183,7 +183,7 @@ pub struct Backward<'a, T> {
 impl<T: Element> Computed<T> {
     /// One output, nothing saved.
     pub fn one(output: Array<T>) -> Self {
-        Self { outputs: vec![Some(output)], saved: Saved { arrays: vec![], positions: vec![] }, updates: vec![] }
+        Self { outputs: vec![Some(output)], saved: Saved { arrays: vec![], positions: vec![] }, statistics: vec![] }
     }
 
     /// The same, with these numbers saved.
@@ -218,6 +218,46 @@ fn integers_at<T>(inputs: &[Option<Value<T>>], k: usize) -> Result<(Vec<i64>, &[
         Some(Some(Value::Float(_))) => Err(Error::invalid(format!("input {k} is a float tensor, expected integers"))),
         _ => Err(Error::invalid(format!("input {k} is missing"))),
     }
+}
+
+/// Linear maps along some axes, applied one after another.
+pub struct AxisMaps<T> {
+    /// Axis and what each position along it becomes.
+    pub maps: Vec<(usize, Table<T>)>,
+}
+
+impl<T: Element> AxisMaps<T> {
+    /// The input after all maps.
+    pub fn apply(&self, x: &Array<T>) -> Array<T> {
+        let mut y = x.clone();
+        for (axis, table) in &self.maps {
+            let mut dims = y.dims().to_vec();
+            let data = along_axis(y.data(), around(&dims, *axis), table);
+            dims[*axis] = table.len();
+            y = Array::new(&dims, data);
+        }
+        y
+    }
+
+    /// The gradient of an input of shape `dims`.
+    pub fn apply_backward(&self, dims: &[usize], dy: &Array<T>) -> Array<T> {
+        let mut shapes = vec![dims.to_vec()];
+        for (axis, table) in &self.maps {
+            let mut next = shapes[shapes.len() - 1].clone();
+            next[*axis] = table.len();
+            shapes.push(next);
+        }
+        let mut dx = dy.clone();
+        for ((axis, table), dims) in self.maps.iter().zip(&shapes).rev() {
+            dx = Array::new(dims, along_axis_backward(dx.data(), around(dims, *axis), table));
+        }
+        dx
+    }
+}
+
+/// Elements before the axis, along it, and after it.
+fn around(dims: &[usize], axis: usize) -> (usize, usize, usize) {
+    (dims[..axis].iter().product(), dims[axis], dims[axis + 1..].iter().product())
 }
 
 /// Forward of an operator that gives the elements of input 0 another shape.

@@ -1,7 +1,7 @@
 //! Rounding of weights with the calibration data in view: collects what it asks for, in parts that fit into memory.
 
 use super::progress::Progress;
-use super::quantize::{Calibration, DEFAULT_BATCH, calibration_data};
+use super::quantize::{Calibration, DEFAULT_BATCH, open_data};
 use super::schema::QuantizeStep;
 use crate::calibrate::Gram;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ fn each_part(
     progress: &dyn Progress,
     take: &mut dyn FnMut(&HashMap<GramKey, Gram>) -> Result<()>,
 ) -> Result<(u64, bool)> {
-    let data = calibration_data(model, step)?;
+    let data = open_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     for part in parts(wanted)? {
         let inputs: Vec<(String, Unfold)> = part.iter().map(|key| (key.input.clone(), key.unfold.clone())).collect();

@@ -34,8 +34,8 @@ pub struct Tape<T> {
     values: Vec<Option<Value<T>>>,
     saved: Vec<Saved<T>>,
     training: bool,
-    /// Parameters (by position) and the values that statistics move to in training.
-    updates: Vec<(usize, Array<T>)>,
+    /// Parameters (by position) that are statistics, and what they are in this batch.
+    statistics: Vec<(usize, Array<T>)>,
 }
 
 /// What the functions of a step see of its inputs.
@@ -74,7 +74,7 @@ impl<T: Element> Tape<T> {
         for ((k, _), value) in plan.parameters.iter().zip(parameters.values()) {
             k.iter().for_each(|&k| values[k] = Some(Value::Float(value.clone())));
         }
-        let mut tape = Self { saved: vec![], values, plan: plan.clone(), training, updates: vec![] };
+        let mut tape = Self { saved: vec![], values, plan: plan.clone(), training, statistics: vec![] };
         for step in &plan.steps {
             let saved = tape.step(step).context(|| step.node.label())?;
             tape.saved.push(if step.wants.is_empty() { Saved { arrays: vec![], positions: vec![] } } else { saved });
@@ -95,16 +95,16 @@ impl<T: Element> Tape<T> {
         };
         let cx = seen.context(step);
         let forward = Forward { cx: &cx, inputs: &seen.inputs, training: self.training };
-        let Computed { outputs, saved, updates } = (T::kernel(rule).forward)(&forward)?;
+        let Computed { outputs, saved, statistics } = (T::kernel(rule).forward)(&forward)?;
         for (k, value) in step.outputs.iter().zip(outputs) {
             if let Some(k) = k {
                 self.values[*k] = value.map(Value::Float);
             }
         }
-        for (slot, value) in updates {
+        for (slot, value) in statistics {
             let target = step.inputs.get(slot).copied().flatten();
             let position = target.and_then(|v| self.plan.parameters.iter().position(|(k, _)| *k == Some(v)));
-            self.updates.extend(position.map(|p| (p, value)));
+            self.statistics.extend(position.map(|p| (p, value)));
         }
         Ok(saved)
     }
@@ -128,9 +128,9 @@ impl<T: Element> Tape<T> {
         value.ok_or_else(|| Error::unsupported(format!("output {} holds no floats", name())))
     }
 
-    /// In training, parameters (by position) that are statistics and the values that they move to.
-    pub fn updates(&self) -> &[(usize, Array<T>)] {
-        &self.updates
+    /// In training, the parameters (by position) that are statistics, and what they are in this batch.
+    pub fn statistics(&self) -> &[(usize, Array<T>)] {
+        &self.statistics
     }
 
     /// The first node that made a NaN or an infinity of finite inputs, where values are still there.

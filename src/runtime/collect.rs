@@ -1,7 +1,7 @@
 //! Calibration: streams data through a model and collects statistics of its values.
 
 use super::{RunOutput, Runner, RunnerOptions, stream};
-use crate::calibrate::{ChannelMeans, Collector, Gram, Sample};
+use crate::calibrate::{ChannelMeans, Collector, Gram, QuantParams, RangeSpec, Sample};
 use crate::error::{Context, Result};
 use crate::io::{Dataset, Feed};
 use crate::ir::Model;
@@ -15,6 +15,9 @@ pub struct Wanted {
     pub ranges: Vec<String>,
     /// Values whose channel means are wanted, and the axis of the channels (from the end where negative).
     pub means: Vec<(String, i64)>,
+    /// Values of which it is wanted what rounding adds to the means of their channels, the axis of those, and how they are
+    /// rounded.
+    pub drifts: Vec<(String, i64, QuantParams, RangeSpec)>,
     /// Inputs of linear layers to sample columns of, and how the layer sees them.
     pub samples: Vec<(String, Unfold)>,
     /// Columns of each sample.
@@ -27,6 +30,8 @@ pub struct Collected {
     pub statistics: Collector,
     /// Channel means of [`Wanted::means`], in that order.
     pub means: Vec<ChannelMeans>,
+    /// What rounding adds to channel means of [`Wanted::drifts`], in that order.
+    pub drifts: Vec<ChannelMeans>,
     /// Samples of [`Wanted::samples`], in that order.
     pub samples: Vec<Sample>,
 }
@@ -46,7 +51,8 @@ pub fn collect(
     tick: &(dyn Fn() + Sync),
 ) -> Result<Collected> {
     let (means, samples) = (wanted.means.iter().map(|(name, _)| name), wanted.samples.iter().map(|(name, _)| name));
-    let observe = wanted.ranges.iter().chain(means).chain(samples).cloned().collect();
+    let drifts = wanted.drifts.iter().map(|d| &d.0);
+    let observe = wanted.ranges.iter().chain(means).chain(drifts).chain(samples).cloned().collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     // One collector per thread: what they collect merges exactly, in any order.
     let work = |collected: &mut Collected, i: usize, outputs: &[Vec<RunOutput>]| {
@@ -121,17 +127,23 @@ impl Collected {
         let means = vec![ChannelMeans::default(); wanted.means.len()];
         let sample = |(_, unfold): &(_, Unfold)| Sample::new(unfold.clone(), wanted.sample_size);
         let samples = wanted.samples.iter().map(sample).collect();
-        Self { statistics: Collector::new(wanted.ranges.clone()), means, samples }
+        let drifts = vec![ChannelMeans::default(); wanted.drifts.len()];
+        Self { statistics: Collector::new(wanted.ranges.clone()), means, drifts, samples }
     }
 
     fn add(&mut self, wanted: &Wanted, batch: usize, values: &[RunOutput]) -> Result<()> {
         let (ranges, inputs) = values.split_at(wanted.ranges.len());
         let (inputs, sampled) = inputs.split_at(wanted.means.len());
+        let (rounded, sampled) = sampled.split_at(wanted.drifts.len());
         for (k, value) in ranges.iter().enumerate() {
             self.statistics.observe(k, &value.as_f32()?)?;
         }
         for ((value, mean), (name, axis)) in inputs.iter().zip(&mut self.means).zip(&wanted.means) {
             mean.update(&value.as_f32()?, value.shape(), *axis).context(|| format!("value \"{name}\""))?;
+        }
+        for ((value, drift), (name, axis, params, spec)) in rounded.iter().zip(&mut self.drifts).zip(&wanted.drifts) {
+            let added: Vec<f32> = value.as_f32()?.iter().map(|&x| params.rounded(x, spec) - x).collect();
+            drift.update(&added, value.shape(), *axis).context(|| format!("value \"{name}\""))?;
         }
         for ((value, sample), (name, _)) in sampled.iter().zip(&mut self.samples).zip(&wanted.samples) {
             sample.add(batch, &value.as_f32()?, value.shape()).context(|| format!("value \"{name}\""))?;
@@ -142,6 +154,7 @@ impl Collected {
     fn merge(&mut self, other: &Self) -> Result<()> {
         self.statistics.merge(&other.statistics)?;
         self.samples.iter_mut().zip(&other.samples).try_for_each(|(a, b)| a.merge(b))?;
+        self.drifts.iter_mut().zip(&other.drifts).try_for_each(|(a, b)| a.merge(b))?;
         self.means.iter_mut().zip(&other.means).try_for_each(|(a, b)| a.merge(b))
     }
 }

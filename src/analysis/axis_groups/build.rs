@@ -140,6 +140,12 @@ impl<'a> Builder<'a> {
                 let barrier = Barrier { reason: format!("{label} {reason}"), inexact };
                 self.atoms.bar(place, elements.as_deref(), &barrier);
             }
+            AxisFact::Takes(axis) => {
+                mentioned.insert(axis);
+                let Some(place) = self.place(id, axis) else { return };
+                let mine = |t: &&mut Tied| t.node == id && t.place == place;
+                self.tied.iter_mut().rev().filter(mine).for_each(|t| t.role = Role::Takes);
+            }
             AxisFact::Batch(axis) => self.batches.extend(self.place(id, axis)),
         }
     }

@@ -126,7 +126,9 @@ fn collect(b: &mut Builder) -> Vec<Group> {
     for place in places() {
         let weight = graph.constant(place.value).is_some_and(|t| t.dtype.is_float() || t.dtype.bits() <= 8);
         if let Some((first, size)) = b.atoms.axis(place).filter(|(_, size)| weight && *size > 1) {
-            (first..first + size).for_each(|atom| drop(wanted.entry(b.atoms.find(atom)).or_default()));
+            for atom in first..first + size {
+                wanted.entry(b.atoms.find(atom)).or_default();
+            }
         }
     }
     for place in places() {

@@ -6,7 +6,7 @@ use crate::math::{Array, elementwise2};
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, float, is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// One input, one output, equal types.
 pub struct Unary;
@@ -24,7 +24,7 @@ impl OpSpec for Unary {
                 op("Atanh", &[9, 22]),
                 op("BitwiseNot", &[18]),
                 op("Ceil", &[1, 6, 13]),
-                op("Celu", &[12]),
+                op("Celu", &[12]).no_f16(),
                 op("Cos", &[7, 22]),
                 op("Cosh", &[9, 22]),
                 op("Elu", &[1, 6, 22]),
@@ -73,6 +73,14 @@ impl OpSpec for Unary {
             // Those with a kernel in ONNX Runtime.
             "Sigmoid" | "LeakyRelu" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Linear on either side of zero.
+        match &*cx.node.op.op_type {
+            "LeakyRelu" | "Abs" | "Neg" => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
         }
     }
 

@@ -84,14 +84,11 @@ fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
     let mut computed = Computed::one(Array::new(x.dims(), y));
     if f.training && !x.is_empty() {
         let (n, _, l) = planes(x.dims());
-        let keep = T::of(float(f.cx, "momentum", 0.9)?.into());
         // Stored variances are unbiased, as PyTorch's.
         let unbiased = T::of((n * l) as f64 / ((n * l).max(2) - 1) as f64);
-        let moved = |old: &Array<T>, new: &[T], by: T| {
-            let pairs = old.data().iter().zip(new);
-            Array::new(old.dims(), pairs.map(|(&o, &n)| keep * o + (T::one() - keep) * n * by).collect())
-        };
-        computed.updates = vec![(3, moved(stored[0], &mean, T::one())), (4, moved(stored[1], &variance, unbiased))];
+        let stored_variance = variance.iter().map(|&v| v * unbiased).collect();
+        let like = |old: &Array<T>, new: Vec<T>| Array::new(old.dims(), new);
+        computed.statistics = vec![(3, like(stored[0], mean.clone())), (4, like(stored[1], stored_variance))];
     }
     computed.saved.arrays = vec![mean, scale];
     Ok(computed)

@@ -7,7 +7,7 @@ use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{is_f32, same_as, without};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `min(max(x, low), high)`.
 pub struct Clip;
@@ -44,6 +44,14 @@ impl OpSpec for Clip {
         match (bound(cx, "min", 1), bound(cx, "max", 2)) {
             (Ok(low), Ok(high)) if is_f32(cx, 0) => QuantRole::Activation { low, high },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        match (bound(cx, "min", 1), bound(cx, "max", 2)) {
+            (Ok(None | Some(0.0)), Ok(None)) => ChannelRole::same(axis),
+            (Ok(low @ (None | Some(0.0))), Ok(Some(high))) => ChannelRole::Clamps { from_zero: low.is_some(), high },
+            _ => ChannelRole::Barrier,
         }
     }
 
@@ -90,7 +98,7 @@ fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
     if b.wants(0) {
         grads[0] = Some(Array::new(x.dims(), of(&|x| x >= low && x <= high)));
     }
-    let outside: [&(dyn Fn(T) -> bool + Sync); 2] = [&|x| x < low && low <= high, &|x| x > high];
+    let outside: [&(dyn Fn(T) -> bool + Sync); 2] = [&|x| x < low && low <= high, &|x| x.max(low) > high];
     for (slot, outside) in [1, 2].into_iter().zip(outside).filter(|(k, _)| b.wants(*k)) {
         grads[slot] = Some(Array::full(b.float(slot)?.dims(), sum(&of(outside))));
     }

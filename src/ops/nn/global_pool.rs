@@ -7,7 +7,7 @@ use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{is_f32, output, require_rank};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Pools over all spatial axes.
 pub struct GlobalPool;
@@ -34,6 +34,10 @@ impl OpSpec for GlobalPool {
             // GlobalMaxPool would pass the scale through, but unlike MaxPool it takes no integers.
             _ => QuantRole::Opaque,
         }
+    }
+
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        if axis == 1 { ChannelRole::same(axis) } else { ChannelRole::Barrier }
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {

@@ -7,7 +7,7 @@ use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{int, ints, is_f32};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use crate::ops::window::{last_three, placed, pool_shape};
 
 /// Pools with a window. They share their shape rule; the table of roles is in [`OpSpec::quant`].
@@ -49,6 +49,14 @@ impl OpSpec for Pool {
             // QLinearAveragePool has no dilations.
             "AveragePool" if !dilated => QuantRole::Elementwise { inputs: vec![0] },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Positions of maxima do not depend on positive factors either.
+        match &*cx.node.op.op_type {
+            "AveragePool" | "MaxPool" if axis == 1 => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::math::{Array, Blocks, View, elementwise2, sum};
 use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{Listed, add_dims, attribute_to_input, axis_mask, int, listed, mul_dims, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// One value per group of elements along some axes.
 pub struct Reduction;
@@ -39,6 +39,17 @@ impl OpSpec for Reduction {
             inferred.data = data(cx);
         }
         Ok(out)
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let homogeneous = matches!(&*cx.node.op.op_type, "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin");
+        let (Some(shape), Ok(Listed::Known(axes))) = (cx.shape(0), listed(cx, "axes", 1, axes_input_since(cx))) else {
+            return ChannelRole::Barrier;
+        };
+        let Ok(mask) = axis_mask(&axes, shape.len()) else { return ChannelRole::Barrier };
+        // What is before the channels stays, so that their axis does.
+        let behind = !axes.is_empty() && mask.iter().take(axis + 1).all(|gone| !gone);
+        if homogeneous && behind { ChannelRole::same(axis) } else { ChannelRole::Barrier }
     }
 
     fn gradient(&self, _cx: &InferContext) -> Option<Rule> {

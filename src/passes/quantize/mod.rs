@@ -1,7 +1,11 @@
-//! Static quantization: one plan from operator facts and scale groups, in two spellings.
+//! Quantization: one plan from operator facts and scale groups, in two spellings; and weights that are stored in fewer
+//! bits where a layer computes in float.
 
+mod clip;
 mod coverage;
+mod dynamic;
 mod emit;
+mod equalize;
 mod groups;
 mod layers;
 mod migrate;
@@ -11,13 +15,19 @@ mod plan;
 mod qdq;
 mod qlinear;
 pub mod rounding;
+mod saturation;
+mod simulate;
 mod split_gemm_bias;
+mod stored;
 mod structure;
 mod trial;
 pub mod weight_only;
 mod weights;
 
+pub use clip::{ClipSearch, Clipped};
 pub use coverage::{Coverage, FloatNode, Share};
+pub use dynamic::WriteDynamic;
+pub use equalize::EqualizeChannels;
 pub use groups::ScaleGroups;
 pub use layers::LayerPlan;
 pub use migrate::{Migrate, MigrateRanges};
@@ -26,5 +36,7 @@ pub use options::{
 };
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};
+pub use simulate::{Rounded, Simulate, rounded_name, zero_point};
 pub use split_gemm_bias::SplitGemmBias;
+pub use stored::{DynamicLstm, StoreWeights, has_computed_weights};
 pub use structure::{Decision, Kind, Structure};

@@ -71,17 +71,29 @@ pub enum Precision {
     /// It computes in float; its weights are stored in half precision.
     #[serde(rename = "f16")]
     F16,
+    /// It computes in float; its weights are stored in 8 bits.
+    #[serde(rename = "w8")]
+    W8,
     /// Weights and activations have the types of the options.
     #[serde(rename = "8")]
     Eight,
 }
 
 impl Precision {
+    /// All, as recipes spell them.
+    pub const NAMES: [&str; 4] = ["f32", "f16", "w8", "8"];
+
+    /// The precision that recipes spell so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::W8, Self::Eight].into_iter().find(|p| p.name() == name)
+    }
+
     /// As recipes spell it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::W8 => "w8",
             Self::Eight => "8",
         }
     }
@@ -227,7 +239,8 @@ impl QuantizeOptions {
     /// What to change.
     pub fn check(&self) -> Result<()> {
         self.check_weights()?;
-        if self.scope == Scope::Inputs && self.format == Format::Qlinear {
+        self.check_activations()?;
+        if self.mode == Mode::Static && self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
             ));
@@ -237,10 +250,30 @@ impl QuantizeOptions {
                 "no runtime multiplies signed activations with unsigned weights: use s8 weights or u8 activations",
             ));
         }
-        if self.mode == Mode::Static && self.per_channel && !self.symmetric_weights {
+        if self.mode != Mode::Weights && self.per_channel && !self.symmetric_weights {
             return Err(Error::usage(
                 "per-channel weights must be symmetric (runtimes want one zero point for all channels): use per-tensor weights or symmetric ones",
             ));
+        }
+        Ok(())
+    }
+
+    fn check_activations(&self) -> Result<()> {
+        if self.mode == Mode::Dynamic && self.activations != Eight::U8 {
+            return Err(Error::usage("DynamicQuantizeLinear makes u8: leave --activations at that"));
+        }
+        if self.activations.bits() == 16 && self.format == Format::Qlinear {
+            return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
+        }
+        let ahead = self.rounding == Rounding::Gptq || self.weight_bits < 8;
+        if self.saturation_safe && self.mode != Mode::Weights && ahead {
+            return Err(Error::usage("saturation-safe weights have 7 or 8 bits and are rounded to the nearest"));
+        }
+        if self.mode == Mode::Dynamic && ahead {
+            return Err(Error::usage("--mode dynamic rounds weights to the nearest of 8 bits"));
+        }
+        if matches!(self.weights, Eight::U16 | Eight::S16) {
+            return Err(Error::usage("weights have 8 bits or fewer: use s8 or u8"));
         }
         Ok(())
     }
@@ -262,7 +295,7 @@ impl QuantizeOptions {
             ));
         }
         let Some(block) = self.block_size else { return Ok(()) };
-        if self.mode == Mode::Static {
+        if self.mode != Mode::Weights {
             return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
         }
         if self.runtime == Runtime::Ort && (block < 16 || !block.is_power_of_two()) {
@@ -308,12 +341,17 @@ impl Selection {
     /// A pattern that is not a valid glob.
     pub fn new(options: &QuantizeOptions) -> Result<Self> {
         let texts: Vec<String> = options.nodes.keys().cloned().collect();
-        Ok(Self {
-            include: Patterns::new(&options.include)?,
-            exclude: Patterns::new(&options.exclude)?,
-            nodes: Patterns::new(&texts)?,
-            precisions: options.nodes.values().copied().collect(),
-        })
+        let precisions = options.nodes.values().copied().collect();
+        Ok(Self { nodes: Patterns::new(&texts)?, precisions, ..Self::of(&options.include, &options.exclude)? })
+    }
+
+    /// Compiles lists of patterns.
+    ///
+    /// # Errors
+    /// A pattern that is not a valid glob.
+    pub fn of(include: &[String], exclude: &[String]) -> Result<Self> {
+        let (include, exclude) = (Patterns::new(include)?, Patterns::new(exclude)?);
+        Ok(Self { include, exclude, nodes: None, precisions: vec![] })
     }
 
     /// The precision that the caller wants for this node in particular, if any.
@@ -325,6 +363,12 @@ impl Selection {
             (kind, text.len())
         };
         patterns.matching(node).max_by_key(rank).map(|k| self.precisions[k])
+    }
+
+    /// Whether --include and --exclude leave the node to be quantized.
+    pub fn wants(&self, node: &Node) -> bool {
+        let excluded = self.exclude.as_ref().is_some_and(|p| p.matches(node));
+        !excluded && self.include.as_ref().is_none_or(|p| p.matches(node))
     }
 
     /// Whether the caller asked for this node by --include.
@@ -343,6 +387,7 @@ impl Selection {
         match self.precision(node) {
             Some(Precision::F32) => Some("kept in f32 by the options for nodes"),
             Some(Precision::F16) => Some("its weights are stored in f16 by the options for nodes"),
+            Some(Precision::W8) => Some("only its weights are quantized, by the options for nodes"),
             Some(Precision::Eight) | None => None,
         }
     }

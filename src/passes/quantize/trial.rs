@@ -157,9 +157,7 @@ impl<'a> Trial<'a> {
     }
 
     fn quantized(&self, factors: Option<&[f32]>, params: &QuantParams) -> Vec<f32> {
-        let (low, high) = (self.activations.qmin - params.zero_point, self.activations.qmax - params.zero_point);
-        let (low, high) = (low as f32, high as f32);
-        let round = |x: f32| (x / params.scale).round_ties_even().clamp(low, high) * params.scale;
+        let round = |x: f32| params.rounded(x, &self.activations);
         match factors {
             None => self.columns.iter().map(|&x| round(x)).collect(),
             Some(f) => self.columns.iter().zip(f.iter().cycle()).map(|(&x, f)| round(x / f)).collect(),

@@ -1,5 +1,6 @@
 //! Moves outliers among the channels of a layer's input into its weight, where each output channel has a scale of its own.
 
+mod fold;
 mod search;
 mod strength;
 mod targets;
@@ -21,7 +22,8 @@ use targets::{Target, targets};
 const WORTH: f64 = 0.1;
 
 /// Before: `y = MatMul(x, W)`. After: `m = Mul(x, 1 / s)`, `y = MatMul(m, s * W)`, `s` per input channel; all linear layers
-/// that take `x` take `m`.
+/// that take `x` take `m`. Where a LayerNormalization, a linear layer or an affine map makes `x`, and nobody else takes it,
+/// their constants are divided instead.
 ///
 /// When: `x` is computed in float (a value that is rounded to 8 bits already has lost what migration would keep), and the
 /// weights have no other use.
@@ -47,7 +49,7 @@ impl Pass for MigrateRanges {
         let structure = Structure::decide(model, &self.options)?;
         let (found, notes) = targets(&model.graph, &structure, &self.options);
         outcome.notes = notes.into_iter().map(|(subject, text)| self.note(subject, text)).collect();
-        let (mut before, mut after, mut count) = (0.0, 0.0, 0usize);
+        let (mut before, mut after, mut count, mut inserted) = (0.0, 0.0, 0usize, 0usize);
         for target in found {
             let graph = &model.graph;
             let Some(sample) = self.samples.get(graph.name(target.input)) else { continue };
@@ -58,11 +60,12 @@ impl Pass for MigrateRanges {
             let found = trial.and_then(|trial| search(self.options.migrate, &layers, sample, &trial));
             let worth = |f: &Found| self.options.migrate != Migrate::Auto || f.errors.1 < (1.0 - WORTH) * f.errors.0;
             let Some(found) = found.filter(worth) else { continue };
-            let patch = insert(graph, &target, &found.factors)?;
+            let (is_folded, patch) = divide(graph, &target, &found.factors)?;
             if cx.burn(self.name()) {
                 patch.apply(&mut model.graph)?;
                 (before, after) = (before + found.errors.0, after + found.errors.1);
                 count += 1;
+                inserted += usize::from(!is_folded);
             }
         }
         outcome.changes = count;
@@ -70,7 +73,8 @@ impl Pass for MigrateRanges {
             let decibels = |e: f64| -10.0 * (e / count as f64).log10();
             let (before, after) = (decibels(before), decibels(after));
             let text = format!(
-                "moved outliers of {count} layer inputs into weights: outputs of those layers {before:.1} dB -> {after:.1} dB"
+                "moved outliers of {count} layer inputs into weights, {inserted} of them by a Mul because what makes the input \
+                 cannot take the factors: outputs of those layers {before:.1} dB -> {after:.1} dB"
             );
             outcome.notes.push(self.note(String::new(), text));
         }
@@ -94,27 +98,32 @@ impl MigrateRanges {
     }
 }
 
-/// Puts a multiplication before the layers and multiplies their weights.
-fn insert(graph: &Graph, target: &Target, factors: &[f32]) -> Result<Patch> {
+/// Divides the input's channels, where it is made or else by a multiplication before the layers, and multiplies the weights
+/// of the layers. Whether it was folded, and the changes.
+fn divide(graph: &Graph, target: &Target, factors: &[f32]) -> Result<(bool, Patch)> {
     let x = target.input;
     let name = graph.name(x);
-    let mut patch = Patch::default();
     let inverse: Vec<f32> = factors.iter().map(|f| 1.0 / f).collect();
-    let inverse_ref = patch.constant(&format!("{name}_migration"), Tensor::from_f32(&[inverse.len()], &inverse));
-    let mut node = Node::new(OpId::onnx("Mul"));
-    node.rank = graph.producer(x).map_or(0, |(p, _)| graph.node(p).rank);
-    let inputs = [Some(x.into()), Some(inverse_ref)];
-    let scaled = patch.node(node, &inputs, &format!("{name}_migrated"), graph.ty(x).cloned());
+    let folded = fold::fold(graph, target, &inverse);
+    let is_folded = folded.is_some();
+    let mut patch = folded.unwrap_or_default();
+    if !is_folded {
+        let constant = patch.constant(&format!("{name}_migration"), Tensor::from_f32(&[inverse.len()], &inverse));
+        let mut node = Node::new(OpId::onnx("Mul"));
+        node.rank = graph.producer(x).map_or(0, |(p, _)| graph.node(p).rank);
+        let inputs = [Some(x.into()), Some(constant)];
+        let scaled = patch.node(node, &inputs, &format!("{name}_migrated"), graph.ty(x).cloned());
+        target.layers.iter().for_each(|(id, role)| patch.set_input(*id, role.activation, Some(scaled)));
+    }
+    // The numbers that are multiplied are those that the input is divided by, as they were rounded.
+    let exact: Vec<f64> = inverse.iter().map(|&f| 1.0 / f64::from(f)).collect();
     for (id, role) in &target.layers {
-        patch.set_input(*id, role.activation, Some(scaled));
         let Some(w) = graph.input(*id, role.weight) else { continue };
-        // The numbers that are multiplied are those that the input is divided by, as they were rounded.
-        let exact: Vec<f64> = inverse.iter().map(|&f| 1.0 / f64::from(f)).collect();
         let Some(tensor) = scaled_inputs(graph, w, role.weight_axis, &exact)? else { continue };
         let new = patch.constant(graph.name(w), tensor);
         patch.replace(w, new);
     }
-    Ok(patch)
+    Ok((is_folded, patch))
 }
 
 /// The matrix with its inputs multiplied: those run along the axis that outputs do not.

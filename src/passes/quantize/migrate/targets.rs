@@ -2,7 +2,7 @@
 
 use crate::ir::{Dim, Graph, NodeId, Port, ValueId};
 use crate::ops::spec::ComputeRole;
-use crate::passes::quantize::options::{QuantizeOptions, Scope};
+use crate::passes::quantize::options::{Mode, QuantizeOptions, Scope};
 use crate::passes::quantize::structure::{Decision, Kind, Structure};
 
 /// A value, and the linear layers that take it: they are scaled together.
@@ -45,7 +45,7 @@ pub fn targets(
 fn refusal(graph: &Graph, structure: &Structure, options: &QuantizeOptions, target: &Target) -> Option<&'static str> {
     let producer = graph.producer(target.input).map(|(p, _)| p);
     let integer = |p| matches!(structure.decision(p), Decision::Integer(_) | Decision::Absorbed);
-    if producer.is_some_and(integer) && options.scope == Scope::Full {
+    if producer.is_some_and(integer) && options.scope == Scope::Full && options.mode == Mode::Static {
         return Some("its 8-bit form is made by a layer: a factor per channel would come too late");
     }
     if graph.ty(target.input).and_then(|t| t.shape()).and_then(<[Dim]>::last).is_none() {

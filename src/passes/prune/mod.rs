@@ -1,0 +1,14 @@
+//! Structured pruning: whole channels are removed, with everything that they are coupled to.
+//!
+//! Three things that have nothing to do with each other: which channels go together ([`crate::analysis::axis_groups`]),
+//! how much each one matters ([`Importance`]), and cutting them out ([`Slice`]).
+
+mod budget;
+mod importance;
+mod select;
+mod slice;
+
+pub use budget::Budget;
+pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
+pub use select::{PruneOptions, Selected, Target, select};
+pub use slice::{ChannelMap, Cut, Slice, zero_consumers};

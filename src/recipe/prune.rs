@@ -1,0 +1,149 @@
+//! The pruning step: prepare, group, score, select, cut.
+
+use super::progress::Progress;
+use super::schema::PruneStep;
+use crate::analysis::axis_groups::{AxisGroups, axis_groups};
+use crate::analysis::opset;
+use crate::error::{Context, Result};
+use crate::io::{self, Dataset};
+use crate::ir::Model;
+use crate::passes::manager::{self, Check, PassReport};
+use crate::passes::prune::{Budget, ChannelMap, Cut, Importance, Measure, Norm, Selected, Slice, select};
+use crate::passes::simplify::{
+    EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
+};
+use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
+use crate::runtime::RuntimeEvaluator;
+use serde::Serialize;
+
+/// Operator set that pruning needs: sizes and axes as inputs.
+const OPSET: i64 = 13;
+
+/// What pruning did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PruneReport {
+    /// Channels of each group before and after; groups that stayed whole with the reason.
+    pub layers: Vec<PrunedLayer>,
+    /// Multiply-accumulates before and after.
+    pub macs: (u64, u64),
+    /// Parameters before and after.
+    pub params: (u64, u64),
+    /// Samples that scores and repair come from; 0 where no data were needed.
+    pub samples: u64,
+    /// Whether they were random numbers for want of data.
+    pub random: bool,
+    /// Layers whose weights were refitted.
+    pub repaired: usize,
+    /// What else a user should know.
+    pub notes: Vec<String>,
+}
+
+/// One group.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrunedLayer {
+    /// Name of the group.
+    pub name: String,
+    /// Channels before.
+    pub before: usize,
+    /// Channels after.
+    pub after: usize,
+    /// Why it was left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Prunes `model` in place.
+///
+/// # Errors
+/// Patterns that match nothing, data that do not fit, a model that is invalid or cannot be moved to operator set 13.
+pub fn prune(
+    model: &mut Model,
+    step: &PruneStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    progress: &dyn Progress,
+) -> Result<(Vec<PassReport>, PruneReport)> {
+    step.options.check()?;
+    let mut passes = prepare(model, cx, check)?;
+    let mut report = PruneReport::default();
+    let groups = axis_groups(model, step.options.allow_inexact)?;
+    report.macs.0 = Budget::new(model).macs(&Cut::default());
+    report.params.0 = Budget::new(model).params(&Cut::default());
+    let importance = importance(model, step, &groups, progress, &mut report)?;
+    let selected = select(model, &groups, &*importance, &step.options)?;
+    report.layers = layers(&groups, &selected);
+    report.notes.extend(selected.note.clone());
+    if let Some(path) = &step.map {
+        let map: ChannelMap = selected.cut.map(&model.graph);
+        let json = serde_json::to_string(&map).map_err(|e| crate::Error::internal(format!("map: {e}")))?;
+        io::write_atomically(path, (json + "\n").as_bytes()).context(|| path.display().to_string())?;
+    }
+    let slice = Slice { cut: selected.cut };
+    passes.extend(manager::run(model, &[&slice], cx, check)?);
+    report.macs.1 = Budget::new(model).macs(&Cut::default());
+    report.params.1 = Budget::new(model).params(&Cut::default());
+    Ok((passes, report))
+}
+
+/// The rules that pruning needs, and no more: constants where shapes are known, so that they can be cut.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prepare(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    crate::analysis::shapes::infer_types(model)?;
+    let fold = RewritePass::new(
+        "fold_constants",
+        vec![
+            Box::new(LiftConstants),
+            Box::new(FoldShapes),
+            Box::new(FoldConstantOfShape::for_weights()),
+            Box::new(FoldConstants { limit: FOLD_LIMIT }),
+            Box::new(EliminateIdentity),
+        ],
+    )
+    .with_evaluator(&RuntimeEvaluator);
+    let passes: [&dyn Pass; 3] = [&LiftInitializerInputs, &RequireOpset, &fold];
+    manager::run(model, &passes, cx, check)
+}
+
+/// Raises the operator set to what cutting needs.
+struct RequireOpset;
+
+impl Pass for RequireOpset {
+    fn name(&self) -> &'static str {
+        "upgrade_opset"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Exact
+    }
+
+    fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
+        if model.default_opset() >= OPSET {
+            return Ok(Outcome::default());
+        }
+        opset::require(model, OPSET)?;
+        Ok(Outcome { changes: 1, ..Outcome::default() })
+    }
+}
+
+fn importance(
+    _model: &Model,
+    step: &PruneStep,
+    _groups: &AxisGroups,
+    _progress: &dyn Progress,
+    _report: &mut PruneReport,
+) -> Result<Box<dyn Importance>> {
+    let options = &step.options;
+    Ok(Box::new(Norm { measure: options.importance, seed: options.seed }))
+}
+
+fn layers(groups: &AxisGroups, selected: &Selected) -> Vec<PrunedLayer> {
+    let layer = |(group, removed): (&crate::analysis::axis_groups::Group, &Vec<usize>)| PrunedLayer {
+        name: group.name.clone(),
+        before: group.classes.len(),
+        after: group.classes.len() - removed.len(),
+        reason: group.barrier.as_ref().map(|b| b.reason.clone()),
+    };
+    groups.groups.iter().zip(&selected.removed).map(layer).collect()
+}
