@@ -5,7 +5,9 @@ use super::options::Format;
 use super::plan::{Plan, Quantization};
 use super::rounding::{Levels, Partition, Rows, round};
 use super::structure::{Decision, Kind, Structure};
-use super::weights::{QuantizedWeight, drift_shift, laid_out, least_scales, mean_shift, quantize_bias, quantize_weight};
+use super::weights::{
+    QuantizedWeight, drift_shift, laid_out, least_scales, mean_shift, quantize_bias, quantize_weight,
+};
 use super::{qdq, qlinear};
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Port, Tensor, TensorType, Type, ValueId};

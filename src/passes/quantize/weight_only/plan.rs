@@ -149,7 +149,7 @@ impl WeightPlan {
         let planned = PlannedWeight { value, dims, role, uses, block, levels, rounded: None, correction: None };
         let (before, after) = (tensor.stored_bytes(), planned.bytes(self.options.weight_bits));
         if after >= before {
-            return Ok(Planned::Float(format!("its weight is small: {before} bytes would become {after}")));
+            return Ok(Planned::Float(format!("{SMALL}: {before} bytes would become {after}")));
         }
         Ok(Planned::Few(Box::new(planned)))
     }
