@@ -2,7 +2,9 @@
 
 mod accuracy;
 mod apply;
+mod convert;
 mod distill;
+mod explain;
 mod groups;
 mod inspect;
 mod ops;
@@ -12,6 +14,7 @@ mod prune;
 mod quantize;
 mod run;
 mod save;
+mod sensitivity;
 mod simplify;
 mod validate;
 
@@ -45,6 +48,9 @@ enum Command {
     Groups(groups::Groups),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
+    Convert(convert::Convert),
+    Sensitivity(sensitivity::Sensitivity),
+    Explain(explain::Explain),
     Distill(distill::Distill),
     Validate(validate::Validate),
     Run(run::Run),
@@ -100,6 +106,9 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Quantize(c) => c.run(&cli.common),
         Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
+        Command::Convert(c) => c.run(&cli.common),
+        Command::Explain(c) => c.run(&cli.common),
+        Command::Sensitivity(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),
         Command::Apply(c) => c.run(&cli.common),

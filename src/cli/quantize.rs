@@ -6,8 +6,8 @@ use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
 use sardonyx::drift::Gate;
-use sardonyx::passes::quantize::{Eight, Format, Mode, QuantizeOptions, Rounding, Runtime, Scope};
-use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, ValidateStep};
+use sardonyx::passes::quantize::{Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope};
+use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, Search, ValidateStep};
 use std::path::PathBuf;
 
 /// Quantize a model to 8-bit integers, calibrated on your data, and measure what it cost.
@@ -100,6 +100,18 @@ pub struct Quantize {
     /// float although no --exclude asks for it.
     #[arg(long)]
     strict: bool,
+    /// Look for the cheapest precision of every layer with which --max-drift, --min-sqnr, --max-drop and --min-agreement
+    /// hold on the validation data; each step is executed.
+    #[arg(long, conflicts_with = "no_validate")]
+    search: bool,
+    /// Precisions that the search may give to a layer: 8 = as the other options say, w8 and f16 = computed in float on
+    /// weights stored in 8 bits or in f16, f32.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = precision,
+        default_values = ["8", "w8", "f16", "f32"])]
+    precisions: Vec<Precision>,
+    /// Precision of the nodes that match a pattern, for example 'head.*=f32'. May be repeated.
+    #[arg(long, value_name = "PATTERN=PRECISION", value_parser = node_precision)]
+    node: Vec<(String, Precision)>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -201,10 +213,21 @@ impl From<EightArg> for Eight {
     }
 }
 
+fn precision(text: &str) -> Result<Precision, String> {
+    Precision::from_name(text).ok_or_else(|| format!("expected one of {}", Precision::NAMES.join(", ")))
+}
+
+fn node_precision(text: &str) -> Result<(String, Precision), String> {
+    let (pattern, name) = text.rsplit_once('=').ok_or("expected PATTERN=PRECISION")?;
+    Ok((pattern.to_string(), precision(name)?))
+}
+
 impl Quantize {
     pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
         if self.no_validate && self.gate.gate() != Gate::default() {
-            anyhow::bail!("--no-validate leaves nothing to hold against --max-drop, --min-sqnr and --min-agreement");
+            anyhow::bail!(
+                "--no-validate leaves nothing to hold against --max-drop, --max-drift, --min-sqnr and --min-agreement"
+            );
         }
         let recipe = self.recipe();
         if self.print_recipe {
@@ -253,8 +276,9 @@ impl Quantize {
             saturation_safe: self.accuracy.saturation_safe,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
-            nodes: std::collections::BTreeMap::new(),
+            nodes: self.node.iter().cloned().collect(),
         };
+        let search = self.search.then(|| Search { precisions: self.precisions.clone() });
         let quantize = QuantizeStep {
             method: CalibrationMethod(self.method),
             data: self.data.clone(),
@@ -263,6 +287,7 @@ impl Quantize {
             batch: self.batch,
             state: self.state.state(),
             strict: self.strict,
+            search,
             options,
         };
         let data = DataArgs {

@@ -85,6 +85,9 @@ pub struct GateArgs {
     /// Fail (status 3) if accuracy drops by more than this many percentage points (needs --label).
     #[arg(long, value_name = "POINTS")]
     max_drop: Option<f64>,
+    /// Fail (status 3) if an output moves by more: relative L2, in percent with % behind, else as a fraction.
+    #[arg(long, value_name = "X%", value_parser = share)]
+    max_drift: Option<f64>,
     /// Fail (status 3) if the signal-to-quantization-noise ratio of an output is lower.
     #[arg(long, value_name = "DB")]
     min_sqnr: Option<f64>,
@@ -93,10 +96,23 @@ pub struct GateArgs {
     min_agreement: Option<f64>,
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |n| (n, 0.01));
+    match number.trim().parse::<f64>() {
+        Ok(x) if x >= 0.0 => Ok(x * scale),
+        _ => Err("expected a share such as 0.5% or 0.005".into()),
+    }
+}
+
 impl GateArgs {
     /// The bounds as the recipe has them.
     pub fn gate(&self) -> Gate {
-        Gate { max_drop: self.max_drop, min_sqnr: self.min_sqnr, min_agreement: self.min_agreement }
+        Gate {
+            max_drop: self.max_drop,
+            max_drift: self.max_drift,
+            min_sqnr: self.min_sqnr,
+            min_agreement: self.min_agreement,
+        }
     }
 }
 

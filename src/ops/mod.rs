@@ -35,6 +35,7 @@ use std::sync::OnceLock;
 static REGISTRY: &[&dyn OpSpec] = &[
     &contrib::activation::Activation,
     &contrib::attention::Attention,
+    &contrib::dynamic_lstm::DynamicLstm,
     &contrib::dynamic_matmul::DynamicMatMul,
     &contrib::embed_layer_norm::EmbedLayerNormalization,
     &contrib::fused_conv::FusedConv,

@@ -33,21 +33,38 @@ pub struct Schema {
     pub key: OpKey,
     /// Versions of the domain that define or redefine it, ascending, up to [`crate::ir::NEWEST_OPSET`].
     pub versions: &'static [i64],
+    /// First version whose floats may be f16; `None` where no version allows it, or where that is not known.
+    pub f16: Option<i64>,
 }
 
-/// An operator of the default domain, and the operator sets that define it (from the schemas of onnx 1.23).
+impl Schema {
+    /// With f16 allowed from a later version on.
+    pub const fn f16(mut self, since: i64) -> Self {
+        self.f16 = Some(since);
+        self
+    }
+
+    /// Without f16.
+    pub const fn no_f16(mut self) -> Self {
+        self.f16 = None;
+        self
+    }
+}
+
+/// An operator of the default domain, and the operator sets that define it (from the schemas of onnx 1.23). Nearly all of
+/// them take f16 wherever they take f32; those that do not say so.
 pub const fn op(op_type: &'static str, versions: &'static [i64]) -> Schema {
-    Schema { key: onnx(op_type), versions }
+    Schema { key: onnx(op_type), versions, f16: Some(1) }
 }
 
 /// An operator of ONNX Runtime's domain, which has one version.
 pub const fn contrib(op_type: &'static str) -> Schema {
-    Schema { key: microsoft(op_type), versions: &[1] }
+    Schema { key: microsoft(op_type), versions: &[1], f16: None }
 }
 
 /// An operator of another domain.
 pub const fn foreign(domain: &'static str, op_type: &'static str, versions: &'static [i64]) -> Schema {
-    Schema { key: OpKey { domain, op_type }, versions }
+    Schema { key: OpKey { domain, op_type }, versions, f16: None }
 }
 
 /// What inference knows about one node before its outputs.
@@ -211,6 +228,16 @@ pub struct ComputeRole {
     pub weight_axis: usize,
 }
 
+/// An input that holds a weight: a constant whose elements can be stored in fewer bits, whatever the node computes in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredRole {
+    /// Slot of the input.
+    pub slot: usize,
+    /// Axes of the weight that run over output channels, ascending: the elements at one position along them are a row,
+    /// which has a scale of its own.
+    pub rows: Vec<usize>,
+}
+
 /// A weight that may be stored in few bits while the node computes in float.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct WeightRole {
@@ -287,6 +314,27 @@ pub trait OpSpec: Sync {
     /// Role in quantization.
     fn quant(&self, _cx: &InferContext) -> QuantRole {
         QuantRole::Opaque
+    }
+
+    /// Inputs that are weights where they are constants.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        match self.quant(cx) {
+            QuantRole::Compute(role) => vec![StoredRole { slot: role.weight, rows: vec![role.weight_axis] }],
+            _ => vec![],
+        }
+    }
+
+    /// Whether the standard lets the node compute in f16 where it computes in f32, and its other outputs follow its first
+    /// input's type.
+    fn allows_f16(&self, cx: &InferContext) -> bool {
+        let op = &cx.node.op;
+        let own = |s: &&Schema| s.key.domain == &*op.domain && s.key.op_type == &*op.op_type;
+        self.schemas().iter().find(own).and_then(|s| s.f16).is_some_and(|since| cx.opset >= since)
+    }
+
+    /// Inputs that stay f32 where the node computes in f16.
+    fn f32_slots(&self) -> &'static [usize] {
+        &[]
     }
 
     /// What becomes of positive factors on the channels of its inputs, which run along `axis`.

@@ -1,6 +1,7 @@
 //! Passes: rules, what they may do, and the machinery that runs them.
 
 mod budget;
+pub mod convert;
 mod evaluator;
 mod inline_functions;
 pub mod manager;

@@ -17,7 +17,7 @@ pub struct OpRow {
     pub versions: &'static [i64],
     /// Whether types and shapes of its outputs are inferred.
     pub infers: bool,
-    /// Whether it takes part in quantization.
+    /// Whether it takes part in quantization, with its weights at least.
     pub quantizes: bool,
     /// Whether the runtime runs it, at least in its plainest form.
     pub runs: bool,
@@ -55,7 +55,9 @@ fn row(schema: Schema, spec: &dyn OpSpec) -> OpRow {
         versions: schema.versions,
         infers: asked(schema, "", |cx| spec.infer(cx).map_or(true, |found| !found.is_empty())),
         // The roles of some depend on their mode.
-        quantizes: ["", "edge"].into_iter().any(|mode| asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque)),
+        quantizes: ["", "edge"].into_iter().any(|mode| {
+            asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque || !spec.stored_weights(cx).is_empty())
+        }),
         runs: runs(schema),
         deterministic: spec.deterministic(),
     }

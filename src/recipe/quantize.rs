@@ -8,21 +8,25 @@ use crate::analysis::opset;
 use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
-use crate::ir::Model;
+use crate::ir::{DType, Graph, MICROSOFT, Model};
+use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::weight_only::{Reached, WeightPlan, WriteWeights};
 use crate::passes::quantize::{
-    Coverage, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WriteDynamic, WritePlan,
+    Coverage, DynamicLstm, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights,
+    WriteDynamic, WritePlan, has_computed_weights,
 };
+use crate::passes::simplify::eliminate::EliminateCast;
 use crate::passes::simplify::{
-    EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
+    EliminateIdentity, FOLD_LIMIT, FoldBatchNorm, FoldConstantOfShape, FoldConstants, FoldShapes, InlineIf,
+    LiftConstants, LiftInitializerInputs,
 };
-use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
-use crate::runtime::{self, Wanted};
+use crate::passes::{Effect, Outcome, Pass, PassContext, Rewrite, RewritePass};
+use crate::runtime::{self, RuntimeEvaluator, Wanted};
 use std::collections::HashMap;
 
 /// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
-const OPSET: i64 = 13;
+pub(super) const OPSET: i64 = 13;
 
 /// Operator set that has 16-bit QuantizeLinear, types of 4 bits and blocks.
 const NEWER_OPSET: i64 = 21;
@@ -45,22 +49,27 @@ pub struct Quantized {
     pub weights: WeightPlan,
     /// Samples of calibration, and whether they were random.
     pub calibration: Calibration,
+    /// Whether weights of layers that compute in float are stored in fewer bits.
+    pub stored: bool,
 }
 
 impl Quantized {
     /// How much of the model was quantized.
-    pub fn coverage(&self) -> Coverage {
+    ///
+    /// # Errors
+    /// An invalid pattern in the options.
+    pub fn coverage(&self) -> Result<Coverage> {
         if self.weights.options.mode == Mode::Weights {
             return self.weights.coverage(&self.prepared);
         }
-        let mut coverage = Coverage::of(&self.prepared, &self.plan);
+        let mut coverage = Coverage::of(&self.prepared, &self.plan)?;
         self.weights.add_to(&self.prepared, &mut coverage);
-        coverage
+        Ok(coverage)
     }
 
     /// Whether there was nothing to quantize.
     pub fn is_empty(&self) -> bool {
-        self.plan.groups.is_empty() && self.weights.weights.is_empty()
+        self.plan.groups.is_empty() && self.weights.weights.is_empty() && !self.stored
     }
 }
 
@@ -92,9 +101,13 @@ pub fn quantize(
     let mut hash = fingerprint(model);
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
-    let mut passes = prepare(model, &step.options, cx, check)?;
+    let half = widen(model, cx, check)?;
+    let mut passes = half.clone();
+    passes.extend(prepare(model, &step.options, cx, check)?);
     if step.options.mode == Mode::Weights {
-        return weights_only(model, step, cx, check, progress, passes);
+        let mut done = weights_only(model, step, cx, check, progress, passes)?;
+        finish_half(model, &half, &mut done, cx, check)?;
+        return Ok(done);
     }
     let rescaled = accuracy::rescale(model, step, cx, check, progress)?;
     if rescaled.iter().any(|p| p.changes > 0) {
@@ -102,9 +115,15 @@ pub fn quantize(
         hash = fingerprint(model);
     }
     passes.extend(rescaled);
+    let stores = store_weights(model, &step.options, cx, check)?;
+    let stored = stores.iter().any(|p| p.pass != "fold_weights" && p.changes > 0);
+    passes.extend(stores);
     let mut plan = Plan::draft(model, &step.options)?;
     if step.options.mode == Mode::Dynamic {
-        return dynamic(model, step, cx, check, passes, plan);
+        let mut done = dynamic(model, step, cx, check, passes, plan)?;
+        done.stored = stored;
+        finish_half(model, &half, &mut done, cx, check)?;
+        return Ok(done);
     }
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
@@ -113,7 +132,9 @@ pub fn quantize(
     let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: ranges.len() };
     if ranges.is_empty() {
         let weights = write_tables(model, step, cx, check, &mut passes)?;
-        return Ok(Quantized { passes, plan, prepared, weights, calibration });
+        let mut done = Quantized { passes, plan, prepared, weights, calibration, stored };
+        finish_half(model, &half, &mut done, cx, check)?;
+        return Ok(done);
     }
     let table = table(model, step, &Wanted { ranges, means, ..Wanted::default() }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
@@ -145,7 +166,9 @@ pub fn quantize(
     let write = WritePlan { plan };
     passes.extend(manager::run(model, &[&write], cx, check)?);
     let weights = write_tables(model, step, cx, check, &mut passes)?;
-    Ok(Quantized { passes, plan: write.plan, prepared, weights, calibration })
+    let mut done = Quantized { passes, plan: write.plan, prepared, weights, calibration, stored };
+    finish_half(model, &half, &mut done, cx, check)?;
+    Ok(done)
 }
 
 /// The rules that quantization needs, and no more: users who want the whole simplifier run it before.
@@ -168,8 +191,94 @@ fn prepare(
     manager::run(model, &passes, cx, check)
 }
 
+/// The model as quantization with these options prepares it: what its names and weights refer to.
+///
+/// # Errors
+/// As [`quantize`].
+pub(super) fn prepared(model: &Model, options: &QuantizeOptions) -> Result<Model> {
+    let (mut model, cx) = (model.clone(), PassContext::default());
+    widen(&mut model, &cx, None)?;
+    prepare(&mut model, options, &cx, None)?;
+    fold_weights(&mut model, &cx, None)?;
+    Ok(model)
+}
+
+/// A model that computes in f16 becomes one that computes in f32, with the interface as it was. Runtimes for CPUs compute
+/// f16 in f32 too, and integer kernels want f32 scales. Nothing happens to other models.
+fn widen(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    crate::analysis::shapes::infer_types(model)?;
+    if !has_values_of(&model.graph, DType::F16) {
+        return Ok(vec![]);
+    }
+    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
+    let retype = Retype::new(DType::F16, DType::F32, None);
+    let cast = RewritePass::new("eliminate_cast", vec![Box::new(EliminateCast)]);
+    manager::run(model, &[&LiftInitializerInputs, &lift, &retype, &cast], cx, check)
+}
+
+/// Puts the constants that a model had in f16, and that are still float, back.
+fn finish_half(
+    model: &mut Model,
+    half: &[PassReport],
+    done: &mut Quantized,
+    cx: &PassContext,
+    check: Option<&Check>,
+) -> Result<()> {
+    if !half.is_empty() {
+        done.passes.extend(narrow(model, cx, check)?);
+    }
+    Ok(())
+}
+
+/// What is left of a model's f16 constants goes back into f16, which loses nothing.
+fn narrow(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    let rule = StoreFloats { to: DType::F16, exact: true };
+    let store = RewritePass::new("store_floats", vec![]).with_graph_rules(vec![Box::new(rule)]);
+    manager::run(model, &[&store], cx, check)
+}
+
+/// Stores the weights of what no plan reaches in fewer bits: before calibration, so that ranges are those of the result.
+fn store_weights(
+    model: &mut Model,
+    options: &QuantizeOptions,
+    cx: &PassContext,
+    check: Option<&Check>,
+) -> Result<Vec<PassReport>> {
+    let mut reports = fold_weights(model, cx, check)?;
+    let dynamic = RewritePass::new("dynamic_lstm", vec![Box::new(DynamicLstm::new(options)?)]);
+    reports.extend(manager::run(model, &[&dynamic], cx, check)?);
+    if model.opset(MICROSOFT).is_none() && has_domain(&model.graph) {
+        model.import(MICROSOFT, 1);
+    }
+    let rule = StoreWeights::new(model, options)?;
+    let store = RewritePass::new("store_weights", vec![]).with_graph_rules(vec![Box::new(rule)]);
+    reports.extend(manager::run(model, &[&store], cx, check)?);
+    Ok(reports)
+}
+
+/// Whether an operator of ONNX Runtime's domain is in the graph or in a body.
+fn has_domain(graph: &Graph) -> bool {
+    let own = |n| &*graph.node(n).op.domain == MICROSOFT || graph.node(n).bodies().any(has_domain);
+    graph.nodes().any(own)
+}
+
+/// Computes weights that the graph computes from constants, so that they can be rounded.
+fn fold_weights(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    if !has_computed_weights(model) {
+        return Ok(vec![]);
+    }
+    let rules: Vec<Box<dyn Rewrite>> = vec![
+        Box::new(LiftConstants),
+        Box::new(FoldShapes),
+        Box::new(FoldConstants { limit: FOLD_LIMIT }),
+        Box::new(InlineIf),
+    ];
+    let fold = RewritePass::new("fold_weights", rules).with_evaluator(&RuntimeEvaluator);
+    manager::run(model, &[&fold], cx, check)
+}
+
 /// Raises the operator set to what quantized operators need.
-struct RequireOpset(i64);
+pub(super) struct RequireOpset(pub(super) i64);
 
 impl Pass for RequireOpset {
     fn name(&self) -> &'static str {
@@ -199,13 +308,16 @@ fn weights_only(
     progress: &dyn Progress,
     mut passes: Vec<PassReport>,
 ) -> Result<Quantized> {
+    let stores = store_weights(model, &step.options, cx, check)?;
+    let stored = stores.iter().any(|p| p.pass != "fold_weights" && p.changes > 0);
+    passes.extend(stores);
     let mut weights = WeightPlan::draft(model, &step.options, Reached::All)?;
     let prepared = model.clone();
     let calibration = round(model, step, &mut weights, progress)?;
     let write = WriteWeights { plan: weights };
     passes.extend(manager::run(model, &[&write], cx, check)?);
     let plan = Plan::empty(&step.options);
-    Ok(Quantized { passes, plan, prepared, weights: write.plan, calibration })
+    Ok(Quantized { passes, plan, prepared, weights: write.plan, calibration, stored })
 }
 
 /// Writes layers whose inputs get their ranges when the model runs.
@@ -223,7 +335,7 @@ fn dynamic(
     plan.structure = write.structure;
     let weights = write_tables(model, step, cx, check, &mut passes)?;
     let calibration = Calibration { samples: 0, random: false, method: "dynamic".into(), values: 0 };
-    Ok(Quantized { passes, plan, prepared, weights, calibration })
+    Ok(Quantized { passes, plan, prepared, weights, calibration, stored: false })
 }
 
 /// Stores tables of embeddings in few bits.

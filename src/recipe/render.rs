@@ -1,9 +1,12 @@
 //! The report of a run as text.
 
+use super::convert::Conversion;
 use super::prune::{PruneReport, PrunedLayer};
 use super::run::RunReport;
+use super::search::Searched;
 use crate::drift::Agreement;
 use crate::passes::quantize::{Coverage, Share};
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 impl RunReport {
@@ -31,8 +34,14 @@ impl RunReport {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
             let _ = writeln!(out, "calibrated {} values on {} {kind}, method {}", c.values, c.samples, c.method);
         }
+        if let Some(found) = &self.search {
+            render_search(found, &mut out);
+        }
         if let Some(coverage) = &self.coverage {
             render_coverage(coverage, &mut out);
+        }
+        if let Some(conversion) = &self.conversion {
+            render_conversion(conversion, &mut out);
         }
         if let Some(d) = &self.distillation {
             super::distill::render(d, &mut out);
@@ -49,6 +58,44 @@ impl RunReport {
         let result = if self.written { "wrote" } else { "NOT written:" };
         let _ = writeln!(out, "\n{result} {}", self.output.display());
         out
+    }
+}
+
+fn render_search(found: &Searched, out: &mut String) {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    found.assignment.values().for_each(|p| *counts.entry(p.name()).or_default() += 1);
+    let counts: Vec<String> = counts.into_iter().map(|(p, n)| format!("{n} in {p}")).collect();
+    let _ = writeln!(
+        out,
+        "search: {} models on {} samples; layers: {} ({} bytes; all in the cheapest: {})",
+        found.measurements,
+        found.samples,
+        counts.join(", "),
+        found.bytes,
+        found.cheapest_bytes
+    );
+    let cheapest = found.assignment.values().max().copied();
+    for (name, precision) in found.assignment.iter().filter(|(_, p)| Some(**p) != cheapest) {
+        let _ = writeln!(out, "  {:<4} {name}", precision.name());
+    }
+}
+
+fn render_conversion(conversion: &Conversion, out: &mut String) {
+    let to = &conversion.to;
+    if conversion.weights_only {
+        let _ = writeln!(out, "weights are stored in {to}; everything is computed in f32");
+        return;
+    }
+    let _ = match conversion.samples {
+        0 => writeln!(out, "{} nodes compute in {to} (without data, ranges are not known)", conversion.converted),
+        n => writeln!(out, "{} nodes compute in {to}; ranges were observed on {n} samples", conversion.converted),
+    };
+    if !conversion.kept.is_empty() {
+        let _ = writeln!(out, "left in f32 (--json names each node):");
+    }
+    for (reason, ops) in conversion.reasons() {
+        let ops: Vec<String> = ops.into_iter().map(|(op, n)| format!("{n} {op}")).collect();
+        let _ = writeln!(out, "  {}: {reason}", ops.join(", "));
     }
 }
 
@@ -102,6 +149,15 @@ fn render_coverage(coverage: &Coverage, out: &mut String) {
         percent(coverage.macs),
         percent(coverage.weight_bytes),
     );
+    if coverage.stored_nodes > 0 {
+        let share = Share { quantized: coverage.stored_macs, total: coverage.macs.total };
+        let _ = writeln!(
+            out,
+            "of these, {} compute in float on weights stored in fewer bits ({:.1}% of MACs)",
+            coverage.stored_nodes,
+            percent(share)
+        );
+    }
     let reasons = coverage.reasons();
     if !reasons.is_empty() {
         let _ = writeln!(out, "left in float (--json names each node):");

@@ -88,22 +88,38 @@ pub fn collect_grams(
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     let skip = model.graph.outputs().len();
     let mut grams: Vec<Gram> = inputs.iter().map(|(_, unfold)| Gram::new(unfold.clone())).collect();
+    if !data.state().is_empty() {
+        let take = |grams: &mut Vec<Gram>, _: usize, outputs: &[Vec<RunOutput>]| {
+            outputs.iter().try_for_each(|values| add_values(grams, inputs, &[&values[skip..]]))?;
+            tick();
+            Ok(())
+        };
+        let parts = stream(&[("calibration", &runner)], data, batch, || grams.clone(), take)?;
+        grams = parts.into_iter().next().unwrap_or(grams);
+        grams.par_iter_mut().for_each(Gram::finish);
+        return Ok(grams);
+    }
     let work = |i: usize, feed: &Feed| {
         let mut values = runner.run(feed).context(|| format!("calibration batch {i}"))?;
         tick();
         Ok(values.split_off(skip))
     };
-    data.batches(batch).in_waves(work, |wave| {
-        // Each matrix takes the feeds in order; different matrices may go on at once.
-        grams.par_iter_mut().enumerate().try_for_each(|(k, gram)| {
-            wave.iter().try_for_each(|values| {
-                let value = &values[k];
-                gram.add(&value.as_f32()?, value.shape()).context(|| format!("value \"{}\"", inputs[k].0))
-            })
-        })
+    data.batches(batch).waves(work, |wave| {
+        let values: Vec<&[RunOutput]> = wave.iter().map(Vec::as_slice).collect();
+        add_values(&mut grams, inputs, &values)
     })?;
     grams.par_iter_mut().for_each(Gram::finish);
     Ok(grams)
+}
+
+/// Adds the values of some feeds, each matrix in the order of the feeds; different matrices go on at once.
+fn add_values(grams: &mut [Gram], inputs: &[(String, Unfold)], feeds: &[&[RunOutput]]) -> Result<()> {
+    grams.par_iter_mut().enumerate().try_for_each(|(k, gram)| {
+        feeds.iter().try_for_each(|values| {
+            let value = &values[k];
+            gram.add(&value.as_f32()?, value.shape()).context(|| format!("value \"{}\"", inputs[k].0))
+        })
+    })
 }
 
 impl Collected {

@@ -85,7 +85,7 @@ impl<'a> Batches<'a> {
     }
 }
 
-/// Feeds that are worked on at once by [`Batches::in_waves`], whatever the number of threads.
+/// Feeds that are worked on at once by [`Batches::waves`], whatever the number of threads.
 const WAVE: usize = 16;
 
 impl Batches<'_> {
@@ -94,7 +94,7 @@ impl Batches<'_> {
     ///
     /// # Errors
     /// As [`Batches::fold`], and those of `take`.
-    pub fn in_waves<T: Send>(
+    pub fn waves<T: Send>(
         &self,
         work: impl Fn(usize, &Feed) -> Result<T> + Sync,
         mut take: impl FnMut(Vec<T>) -> Result<()>,

@@ -11,7 +11,7 @@ pub struct Predicate;
 
 impl OpSpec for Predicate {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("IsNaN", &[9, 13, 20]), op("IsInf", &[10, 20])] }
+        &const { [op("IsNaN", &[9, 13, 20]), op("IsInf", &[10, 20]).f16(20)] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

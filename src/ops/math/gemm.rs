@@ -7,7 +7,7 @@ use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
 use crate::ops::spec::{
-    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, Upgrade, WeightRole, op,
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, StoredRole, Upgrade, WeightRole, op,
 };
 
 /// `alpha * A' * B' + beta * C`.
@@ -67,6 +67,15 @@ impl OpSpec for Gemm {
         }
         let weight_axis = if trans_b != 0 { 0 } else { 1 };
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis })
+    }
+
+    /// Either matrix, whatever the factors.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        let (Ok(trans_a), Ok(trans_b), true) = (int(cx, "transA", 0), int(cx, "transB", 0), is_f32(cx, 0)) else {
+            return vec![];
+        };
+        let right = StoredRole { slot: 1, rows: vec![usize::from(trans_b == 0)] };
+        vec![right, StoredRole { slot: 0, rows: vec![usize::from(trans_a != 0)] }]
     }
 
     fn weight(&self, cx: &InferContext) -> Option<WeightRole> {

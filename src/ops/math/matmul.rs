@@ -6,7 +6,9 @@ use crate::math::{Array, Unfold, View, broadcast_dims, gemm, matmul, reduce_to};
 use crate::ops::axes::{AxisFact, AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, StoredRole, WeightRole, op,
+};
 use rayon::prelude::*;
 
 /// Matrix product with numpy's semantics.
@@ -67,6 +69,16 @@ impl OpSpec for MatMul {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 })
+    }
+
+    /// Either operand, batched or not.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        let rank = |slot| cx.shape(slot).map_or(0, <[Dim]>::len);
+        let role = |slot: usize| {
+            let from_end = if slot == 0 { 2 } else { 1 };
+            (rank(slot) >= 2).then(|| StoredRole { slot, rows: vec![rank(slot) - from_end] })
+        };
+        if is_f32(cx, 0) { [1, 0].into_iter().filter_map(role).collect() } else { vec![] }
     }
 
     fn weight(&self, cx: &InferContext) -> Option<WeightRole> {

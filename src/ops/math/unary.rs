@@ -24,7 +24,7 @@ impl OpSpec for Unary {
                 op("Atanh", &[9, 22]),
                 op("BitwiseNot", &[18]),
                 op("Ceil", &[1, 6, 13]),
-                op("Celu", &[12]),
+                op("Celu", &[12]).no_f16(),
                 op("Cos", &[7, 22]),
                 op("Cosh", &[9, 22]),
                 op("Elu", &[1, 6, 22]),

@@ -5,11 +5,11 @@ use crate::ir::{Dim, Type};
 use crate::math::{Array, Blocks, ConvGeometry, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
-use crate::ops::rules::{count, int, ints, mul_dims, output, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, WeightRole, op};
+use crate::ops::rules::{count, int, ints, is_f32, mul_dims, output, string};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, StoredRole, WeightRole, op};
 use crate::ops::window::{Window, kernel_of, last_three, placed};
 
-/// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
+/// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so only its weight is quantized.
 pub struct ConvTranspose;
 
 impl OpSpec for ConvTranspose {
@@ -19,6 +19,11 @@ impl OpSpec for ConvTranspose {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    /// `[Cin, Cout / group, ...]`: groups share the scales of their channels.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        if is_f32(cx, 0) { vec![StoredRole { slot: 1, rows: vec![1] }] } else { vec![] }
     }
 
     fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {

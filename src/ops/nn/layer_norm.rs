@@ -17,6 +17,11 @@ impl OpSpec for LayerNormalization {
         &const { [op("LayerNormalization", &[17])] }
     }
 
+    /// The statistics stay f32.
+    fn allows_f16(&self, cx: &InferContext) -> bool {
+        cx.used_outputs <= 1
+    }
+
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         let at = int(cx, "axis", -1)?;
         let stash = int(cx, "stash_type", 1)?;

@@ -5,8 +5,8 @@ use crate::ir::{AttributeValue, Dim, Type};
 use crate::math::{Array, Cell, CellSaved, Layer, View, cell_backward, cell_forward};
 use crate::ops::axes::{AxisFact, AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
-use crate::ops::rules::{count, int, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
+use crate::ops::rules::{count, int, is_f32, string};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, StoredRole, Upgrade, op};
 
 /// Recurrent layers.
 pub struct Recurrent;
@@ -41,26 +41,52 @@ fn sizes(cx: &InferContext) -> Result<Sizes> {
     Ok(Sizes { steps, batch, directions: Dim::Known(directions), hidden, batch_first })
 }
 
+/// All outputs of a recurrence, its last output, and with `cell` its last cell state.
+///
+/// # Errors
+/// Attributes and ranks that the specification forbids.
+pub fn infer(cx: &InferContext, cell: bool) -> Result<Vec<Inferred>> {
+    let Sizes { steps, batch, directions, hidden, batch_first } = sizes(cx)?;
+    let (sequence, last) = if batch_first {
+        let last = vec![batch.clone(), directions.clone(), hidden.clone()];
+        (vec![batch, steps, directions, hidden], last)
+    } else {
+        let last = vec![directions.clone(), batch.clone(), hidden.clone()];
+        (vec![steps, directions, batch, hidden], last)
+    };
+    let last = Inferred::tensor(cx.elem(0), Some(last));
+    let mut out = vec![Inferred::tensor(cx.elem(0), Some(sequence)), last.clone()];
+    if cell {
+        out.push(last);
+    }
+    Ok(out)
+}
+
+/// Multiply-accumulates of all steps.
+pub fn macs(cx: &InferContext, gates: u64) -> Option<u64> {
+    let s = sizes(cx).ok()?;
+    let hidden = count(std::slice::from_ref(&s.hidden));
+    let input = count(cx.shape(0)?.get(2..)?);
+    let rows = count(&[s.steps, s.batch, s.directions]);
+    let per_row = gates.saturating_mul(hidden).saturating_mul(hidden.saturating_add(input));
+    Some(rows.saturating_mul(per_row))
+}
+
 impl OpSpec for Recurrent {
     fn schemas(&self) -> &'static [Schema] {
         &const { [op("RNN", &[1, 7, 14, 22]), op("GRU", &[1, 3, 7, 14, 22]), op("LSTM", &[1, 7, 14, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
-        let Sizes { steps, batch, directions, hidden, batch_first } = sizes(cx)?;
-        let (sequence, last) = if batch_first {
-            let last = vec![batch.clone(), directions.clone(), hidden.clone()];
-            (vec![batch, steps, directions, hidden], last)
-        } else {
-            let last = vec![directions.clone(), batch.clone(), hidden.clone()];
-            (vec![steps, directions, batch, hidden], last)
-        };
-        let last = Inferred::tensor(cx.elem(0), Some(last));
-        let mut out = vec![Inferred::tensor(cx.elem(0), Some(sequence)), last.clone()];
-        if &*cx.node.op.op_type == "LSTM" {
-            out.push(last);
+        infer(cx, &*cx.node.op.op_type == "LSTM")
+    }
+
+    /// W and R: a row for each direction and gate unit. Biases and peepholes are small, and stay.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        if !is_f32(cx, 0) {
+            return vec![];
         }
-        Ok(out)
+        [1, 2].map(|slot| StoredRole { slot, rows: vec![0, 1] }).into()
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
@@ -74,17 +100,12 @@ impl OpSpec for Recurrent {
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
-        let s = sizes(cx).ok()?;
-        let gates: u64 = match &*cx.node.op.op_type {
+        let gates = match &*cx.node.op.op_type {
             "LSTM" => 4,
             "GRU" => 3,
             _ => 1,
         };
-        let hidden = count(std::slice::from_ref(&s.hidden));
-        let input = count(cx.shape(0)?.get(2..)?);
-        let rows = count(&[s.steps, s.batch, s.directions]);
-        let per_row = gates.saturating_mul(hidden).saturating_mul(hidden.saturating_add(input));
-        Some(rows.saturating_mul(per_row))
+        macs(cx, gates)
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {

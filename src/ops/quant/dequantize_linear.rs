@@ -11,7 +11,7 @@ pub struct DequantizeLinear;
 
 impl OpSpec for DequantizeLinear {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25]), contrib("DequantizeLinear")] }
+        &const { [op("DequantizeLinear", &[10, 13, 19, 21, 23, 24, 25]).f16(19), contrib("DequantizeLinear")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -12,7 +12,7 @@ pub struct QuantizeLinear;
 
 impl OpSpec for QuantizeLinear {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25]), contrib("QuantizeLinear")] }
+        &const { [op("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25]).f16(19), contrib("QuantizeLinear")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -17,7 +17,7 @@ impl OpSpec for InPlace {
                 op("Scatter", &[9, 11]),
                 op("ScatterElements", &[11, 13, 16, 18]),
                 op("ScatterND", &[11, 13, 16, 18]),
-                op("CumSum", &[11, 14]),
+                op("CumSum", &[11, 14]).f16(14),
                 op("CumProd", &[26]),
                 op("Trilu", &[14]),
                 op("TensorScatter", &[24]),

@@ -19,6 +19,11 @@ impl OpSpec for Resize {
         output(cx.elem(0), shape(cx)?)
     }
 
+    /// The scales; and before 11 they stood where the region stands now.
+    fn f32_slots(&self) -> &'static [usize] {
+        &[1, 2]
+    }
+
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
         let text = |name: &str, default: &str| string(cx, name, default).unwrap_or("").to_string();
         let coordinates = text("coordinate_transformation_mode", "half_pixel");

@@ -193,7 +193,7 @@ impl<'a> Emitter<'a> {
         let takes_code = |node: NodeId, slot: u32| match self.plan.structure.decision(node) {
             Decision::Integer(kind) => Structure::quantized_slots(self.graph, node, kind).contains(&(slot as usize)),
             Decision::Absorbed => true,
-            Decision::Float(_) | Decision::NotFloat => false,
+            Decision::Stored | Decision::Float(_) | Decision::NotFloat => false,
         };
         let is_float = |port, node| !matches!(port, Port::In(slot) if takes_code(node, slot));
         self.graph.is_output(v) || self.graph.uses(v).into_iter().any(|u| is_float(u.port, u.node))

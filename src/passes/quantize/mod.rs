@@ -1,4 +1,5 @@
-//! Static quantization: one plan from operator facts and scale groups, in two spellings.
+//! Quantization: one plan from operator facts and scale groups, in two spellings; and weights that are stored in fewer
+//! bits where a layer computes in float.
 
 mod clip;
 mod coverage;
@@ -15,7 +16,9 @@ mod qdq;
 mod qlinear;
 pub mod rounding;
 mod saturation;
+mod simulate;
 mod split_gemm_bias;
+mod stored;
 mod structure;
 mod trial;
 pub mod weight_only;
@@ -33,5 +36,7 @@ pub use options::{
 };
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};
+pub use simulate::{Rounded, Simulate, rounded_name, zero_point};
 pub use split_gemm_bias::SplitGemmBias;
+pub use stored::{DynamicLstm, StoreWeights, has_computed_weights};
 pub use structure::{Decision, Kind, Structure};

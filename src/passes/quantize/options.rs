@@ -71,17 +71,29 @@ pub enum Precision {
     /// It computes in float; its weights are stored in half precision.
     #[serde(rename = "f16")]
     F16,
+    /// It computes in float; its weights are stored in 8 bits.
+    #[serde(rename = "w8")]
+    W8,
     /// Weights and activations have the types of the options.
     #[serde(rename = "8")]
     Eight,
 }
 
 impl Precision {
+    /// All, as recipes spell them.
+    pub const NAMES: [&str; 4] = ["f32", "f16", "w8", "8"];
+
+    /// The precision that recipes spell so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::W8, Self::Eight].into_iter().find(|p| p.name() == name)
+    }
+
     /// As recipes spell it.
     pub fn name(self) -> &'static str {
         match self {
             Self::F32 => "f32",
             Self::F16 => "f16",
+            Self::W8 => "w8",
             Self::Eight => "8",
         }
     }
@@ -347,6 +359,12 @@ impl Selection {
         patterns.matching(node).max_by_key(rank).map(|k| self.precisions[k])
     }
 
+    /// Whether --include and --exclude leave the node to be quantized.
+    pub fn wants(&self, node: &Node) -> bool {
+        let excluded = self.exclude.as_ref().is_some_and(|p| p.matches(node));
+        !excluded && self.include.as_ref().is_none_or(|p| p.matches(node))
+    }
+
     /// Whether the caller asked for this node by --include.
     pub fn includes(&self, node: &Node) -> bool {
         self.include.as_ref().is_some_and(|p| p.matches(node))
@@ -363,6 +381,7 @@ impl Selection {
         match self.precision(node) {
             Some(Precision::F32) => Some("kept in f32 by the options for nodes"),
             Some(Precision::F16) => Some("its weights are stored in f16 by the options for nodes"),
+            Some(Precision::W8) => Some("only its weights are quantized, by the options for nodes"),
             Some(Precision::Eight) | None => None,
         }
     }

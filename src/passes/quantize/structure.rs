@@ -1,12 +1,16 @@
 //! Which nodes compute in integers, and why the others do not. Structure only: no range, no weight is looked at here.
 
 use super::options::{Format, Mode, QuantizeOptions, Runtime, Scope, Selection};
+use super::stored::{Source, layer};
 use crate::analysis::shapes::Contexts;
 use crate::error::Result;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops;
 use crate::ops::spec::{ComputeRole, QuantRole};
 use std::collections::{HashMap, HashSet};
+
+/// Why an operator without a role in quantization stays in float.
+pub(super) const NO_FORM: &str = "has no 8-bit form";
 
 /// What becomes of a node.
 #[derive(Clone, PartialEq, Debug)]
@@ -15,6 +19,8 @@ pub enum Decision {
     Integer(Kind),
     /// An activation function that the output clamp of its producer computes.
     Absorbed,
+    /// It computes in float on weights that are stored in fewer bits.
+    Stored,
     /// It stays as it is, and why.
     Float(String),
     /// It does not compute in float (shape arithmetic, masks): nothing to quantize.
@@ -133,10 +139,30 @@ struct Decider<'a> {
 
 impl Decider<'_> {
     fn candidate(&self, id: NodeId) -> Candidate {
+        match self.role(id) {
+            Candidate::Not(Decision::Float(_)) if self.has_stored_weights(id) => Candidate::Not(Decision::Stored),
+            candidate => candidate,
+        }
+    }
+
+    /// Whether all weights of the node are stored in fewer bits, and no integer kernel takes them.
+    fn has_stored_weights(&self, id: NodeId) -> bool {
+        let layer = layer(self.graph, &self.contexts, id, &|_| Source::Other);
+        let dequantized = |v: ValueId| {
+            let made_by = self.graph.producer(v).map(|(p, _)| &self.graph.node(p).op);
+            made_by.is_some_and(|op| op.is("DequantizeLinear"))
+        };
+        let activation = (0..self.graph.node_inputs(id).len())
+            .filter_map(|slot| self.graph.input(id, slot))
+            .find(|v| self.graph.constant(*v).is_none() && !layer.stored.contains(v));
+        !layer.stored.is_empty() && layer.float.is_empty() && !activation.is_some_and(dequantized)
+    }
+
+    fn role(&self, id: NodeId) -> Candidate {
         let node = self.graph.node(id);
         let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
         if node.bodies().next().is_some() {
-            return float("bodies of control flow are not quantized");
+            return Candidate::Not(Decision::NotFloat); // the nodes in it speak for themselves
         }
         let elem = self.graph.output(id, 0).and_then(|v| self.graph.ty(v)).and_then(|t| t.elem());
         match elem {
@@ -150,7 +176,7 @@ impl Decider<'_> {
         }
         let Some(spec) = ops::spec(&node.op) else { return float("no facts about this operator") };
         match spec.quant(&self.contexts.of(id)) {
-            QuantRole::Opaque => float("has no 8-bit form"),
+            QuantRole::Opaque => float(NO_FORM),
             QuantRole::Compute(role) => self.compute(id, role),
             QuantRole::Elementwise { inputs } => self.elementwise(id, inputs),
             QuantRole::PassThrough { input } if self.options.scope == Scope::Full => Candidate::Can(Kind::Move(input)),

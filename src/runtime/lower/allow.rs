@@ -139,8 +139,14 @@ const RIGHT: &[&str] = &[
 const SAME_BEFORE_7: &[&str] = &["Not", "Identity", "Transpose", "Sqrt", "Exp", "Log", "Floor", "Ceil", "Abs", "Neg"];
 
 /// Operators of `com.microsoft` beside the elementwise ones of [`super::composite`].
-const RIGHT_MICROSOFT: &[&str] =
-    &["QuantizeLinear", "DequantizeLinear", "QGemm", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"];
+const RIGHT_MICROSOFT: &[&str] = &[
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "QGemm",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+];
 
 /// Every node that cannot run, one line each, as `tract cannot run node "x" (Loop): not in tract`; empty where none is known.
 /// What depends on shapes or on fed values shows only when the model runs.

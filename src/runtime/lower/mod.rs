@@ -3,6 +3,7 @@
 mod allow;
 mod composite;
 mod copy;
+mod dynamic_lstm;
 mod emit;
 mod fold;
 mod half;
@@ -110,6 +111,7 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "QLinearMatMul" if standard => return integer::qlinear_matmul(graph, id),
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
+        "DynamicQuantizeLSTM" if microsoft => return dynamic_lstm::rewrite(graph, id),
         "MatMulIntegerToFloat" if microsoft => return integer::matmul_to_float(graph, id),
         "DynamicQuantizeMatMul" if microsoft => return integer::dynamic_matmul(graph, id),
         "MatMulNBits" if microsoft => return nbits::matmul(graph, id),

@@ -1,17 +1,25 @@
 //! How much of a model a plan for weights reaches.
 
 use super::super::coverage::{Coverage, FloatNode};
-use super::plan::WeightPlan;
+use super::super::options::Selection;
+use super::plan::{SMALL, WeightPlan};
 use crate::analysis::cost;
 use crate::analysis::shapes::Contexts;
+use crate::error::Result;
 use crate::ir::{Graph, Model, NodeId, ValueId};
+use crate::ops;
+use crate::ops::spec::Purpose;
 use std::collections::HashSet;
 
 impl WeightPlan {
     /// The coverage on the model that the plan was made for: nodes that have weights, and bytes of float constants.
-    pub fn coverage(&self, model: &Model) -> Coverage {
+    ///
+    /// # Errors
+    /// An invalid pattern in the options.
+    pub fn coverage(&self, model: &Model) -> Result<Coverage> {
         let graph = &model.graph;
         let contexts = Contexts::new(model, graph);
+        let selection = Selection::new(&self.options)?;
         let mut coverage = Coverage::default();
         let macs = |id: NodeId| cost::node_macs(&contexts, graph, id);
         for &id in self.weights.iter().flat_map(|w| &w.uses) {
@@ -23,12 +31,20 @@ impl WeightPlan {
             coverage.nodes.add(1, false);
             coverage.macs.add(macs.unwrap_or(0), false);
             let (name, op) = (node.name.to_string(), node.op.to_string());
-            coverage.float.push(FloatNode { name, op, reason: reason.clone(), macs });
+            let linear = !matches!(
+                ops::spec(&node.op).and_then(|s| s.weight(&contexts.of(*id))).map(|r| r.purpose),
+                Some(Purpose::Table { .. })
+            );
+            let skipped = linear && selection.refuses(node).is_none() && !reason.starts_with(SMALL);
+            coverage.float.push(FloatNode { name, op, reason: reason.clone(), macs, skipped });
         }
         for (v, bytes) in float_constants(graph) {
             coverage.weight_bytes.add(bytes, self.weights.iter().any(|w| w.value == v));
         }
-        coverage
+        let uses = self.weights.iter().flat_map(|w| &w.uses).copied();
+        let known: HashSet<NodeId> = uses.chain(self.skipped.iter().map(|(id, _)| *id)).collect();
+        coverage.add_stored(model, &self.options, &known)?;
+        Ok(coverage)
     }
 
     /// Adds the tables that the plan stores in few bits to the coverage of the rest of the model.

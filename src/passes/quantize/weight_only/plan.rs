@@ -15,6 +15,9 @@ use std::collections::{BTreeMap, HashMap};
 /// Bytes that the nodes which dequantize one weight take in the file, roughly.
 const OVERHEAD: usize = 256;
 
+/// Why a weight that would not shrink stays.
+pub const SMALL: &str = "its weight is small";
+
 /// Which weights are looked at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reached {
@@ -150,7 +153,7 @@ impl WeightPlan {
             PlannedWeight { value, dims, role, uses: vec![id], block, levels, rounded: None, correction: None };
         let (before, after) = (tensor.stored_bytes(), planned.bytes(self.options.weight_bits));
         if after >= before {
-            return Ok(Err(format!("its weight is small: {before} bytes would become {after}")));
+            return Ok(Err(format!("{SMALL}: {before} bytes would become {after}")));
         }
         Ok(Ok(planned))
     }
