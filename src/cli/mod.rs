@@ -11,6 +11,7 @@ mod quantize;
 mod run;
 mod save;
 mod simplify;
+mod sparsify;
 mod validate;
 
 use clap::{Args, Parser, Subcommand};
@@ -40,6 +41,7 @@ struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
+    Sparsify(sparsify::Sparsify),
     Groups(groups::Groups),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
@@ -95,6 +97,7 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Groups(c) => c.run(&cli.common),
         Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Sparsify(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),

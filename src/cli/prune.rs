@@ -104,6 +104,8 @@ pub enum MeasureArg {
     Fpgm,
     /// Chance.
     Random,
+    /// Root mean square of the activations on --data.
+    Activation,
 }
 
 impl From<MeasureArg> for Measure {
@@ -114,6 +116,7 @@ impl From<MeasureArg> for Measure {
             MeasureArg::BnScale => Measure::BnScale,
             MeasureArg::Fpgm => Measure::Fpgm,
             MeasureArg::Random => Measure::Random,
+            MeasureArg::Activation => Measure::Activation,
         }
     }
 }

@@ -10,6 +10,7 @@ pub mod prune;
 pub mod quantize;
 mod rewrite;
 pub mod simplify;
+pub mod sparsify;
 
 pub use evaluator::Evaluator;
 pub use inline_functions::inline_functions;

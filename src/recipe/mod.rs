@@ -13,6 +13,7 @@ mod render;
 mod run;
 mod schema;
 mod simplify;
+mod sparsify;
 
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use groups::{GroupRow, GroupsReport, Member, groups_file};
@@ -23,6 +24,7 @@ pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
-    CalibrationMethod, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, ValidateStep,
+    CalibrationMethod, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, SparsifyStep, ValidateStep,
 };
+pub use sparsify::{SparseWeight, SparsifyReport, sparsify};
 pub use simplify::{Simplified, rule_table, simplify};

@@ -2,19 +2,21 @@
 
 use super::progress::Progress;
 use super::schema::PruneStep;
-use crate::analysis::axis_groups::{AxisGroups, axis_groups};
+use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
+use crate::analysis::axis_groups::{AxisGroups, Place, Role, axis_groups};
 use crate::analysis::opset;
 use crate::error::{Context, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::prune::{Budget, ChannelMap, Cut, Importance, Measure, Norm, Selected, Slice, select};
+use crate::passes::prune::{EliminateZeroState, Budget, ChannelMagnitudes, ChannelMap, Cut, Importance, Measure, Norm, Selected, Slice, select};
 use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
 };
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
-use crate::runtime::RuntimeEvaluator;
+use crate::runtime::{self, RuntimeEvaluator};
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// Operator set that pruning needs: sizes and axes as inputs.
 const OPSET: i64 = 13;
@@ -32,8 +34,6 @@ pub struct PruneReport {
     pub samples: u64,
     /// Whether they were random numbers for want of data.
     pub random: bool,
-    /// Layers whose weights were refitted.
-    pub repaired: usize,
     /// What else a user should know.
     pub notes: Vec<String>,
 }
@@ -99,6 +99,7 @@ pub fn prepare(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Re
             Box::new(FoldConstantOfShape::for_weights()),
             Box::new(FoldConstants { limit: FOLD_LIMIT }),
             Box::new(EliminateIdentity),
+            Box::new(EliminateZeroState),
         ],
     )
     .with_evaluator(&RuntimeEvaluator);
@@ -128,14 +129,48 @@ impl Pass for RequireOpset {
 }
 
 fn importance(
-    _model: &Model,
+    model: &Model,
     step: &PruneStep,
-    _groups: &AxisGroups,
-    _progress: &dyn Progress,
-    _report: &mut PruneReport,
+    groups: &AxisGroups,
+    progress: &dyn Progress,
+    report: &mut PruneReport,
 ) -> Result<Box<dyn Importance>> {
     let options = &step.options;
+    if options.importance == Measure::Activation {
+        let wanted = observed(model, groups);
+        let data = dataset(model, step)?;
+        (report.samples, report.random) = (data.len() as u64, data.is_random());
+        let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+        progress.start("collecting activations", data.batches(batch).len());
+        let rms = runtime::channel_rms(model, &wanted, &data, batch, &|| progress.tick())?;
+        progress.finish();
+        let known = |((name, axis), rms): ((String, usize), Option<Vec<f32>>)| {
+            Some((name, (axis, rms?.into_iter().map(f64::from).collect())))
+        };
+        let values = wanted.into_iter().zip(rms).filter_map(known).collect();
+        return Ok(Box::new(ChannelMagnitudes { values, comparable: false }));
+    }
     Ok(Box::new(Norm { measure: options.importance, seed: options.seed }))
+}
+
+/// What the layers take that channels could be removed from: (value, channel axis), each value once.
+fn observed(model: &Model, groups: &AxisGroups) -> Vec<(String, usize)> {
+    let free: BTreeSet<Place> =
+        groups.groups.iter().filter(|g| g.barrier.is_none()).flat_map(|g| g.axes.iter().copied()).collect();
+    let taken = groups.tied.iter().filter(|t| t.role == Role::Takes).map(|t| t.partner);
+    let places: BTreeSet<Place> = taken.filter(|p| free.contains(p)).collect();
+    let mut seen = BTreeSet::new();
+    let once = places.into_iter().filter(|p| seen.insert(p.value));
+    once.map(|p| (model.graph.name(p.value).to_string(), p.axis)).collect()
+}
+
+fn dataset(model: &Model, step: &PruneStep) -> Result<Dataset> {
+    let Some(path) = &step.data else {
+        return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
+    };
+    let mut data = Dataset::open(path, &model.graph, None)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
 }
 
 fn layers(groups: &AxisGroups, selected: &Selected) -> Vec<PrunedLayer> {

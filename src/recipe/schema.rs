@@ -7,6 +7,7 @@ use crate::io::SaveOptions;
 use crate::passes::prune::PruneOptions;
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
+use crate::passes::sparsify::SparsifyOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -26,6 +27,9 @@ pub struct Recipe {
     /// Structured pruning, if any; it comes after simplification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneStep>,
+    /// Sparsification, if any; it comes after pruning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsify: Option<SparsifyStep>,
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
@@ -118,6 +122,16 @@ pub struct QuantizeStep {
     pub options: QuantizeOptions,
 }
 
+/// Unstructured sparsity, and how it is stored.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SparsifyStep {
+    /// Write sparse initializers as dense ones.
+    pub densify: bool,
+    /// What becomes zero.
+    pub options: SparsifyOptions,
+}
+
 /// Structured pruning, and the data that scores and repair come from.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -180,7 +194,7 @@ fn is_default<T: Default + PartialEq>(options: &T) -> bool {
 impl Default for Recipe {
     fn default() -> Self {
         let (passes, save) = (PassOptions::default(), SaveOptions::default());
-        Self { version: RECIPE_VERSION, simplify: None, prune: None, quantize: None, validate: None, passes, save }
+        Self { version: RECIPE_VERSION, simplify: None, prune: None, sparsify: None, quantize: None, validate: None, passes, save }
     }
 }
 
@@ -212,6 +226,9 @@ impl Recipe {
         if let Some(p) = &self.prune {
             positive(&[("samples", p.samples), ("batch", p.batch)])?;
             p.options.check()?;
+        }
+        if let Some(s) = &self.sparsify {
+            s.options.check()?;
         }
         match &self.validate {
             Some(v) => v.check(),

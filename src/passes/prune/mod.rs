@@ -7,8 +7,10 @@ mod budget;
 mod importance;
 mod select;
 mod slice;
+mod zero_state;
 
 pub use budget::Budget;
 pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
 pub use select::{PruneOptions, Selected, Target, select};
 pub use slice::{ChannelMap, Cut, Slice, zero_consumers};
+pub use zero_state::EliminateZeroState;
