@@ -35,9 +35,11 @@ pub mod drift;
 pub mod error;
 pub mod io;
 pub mod ir;
+pub mod math;
 pub mod ops;
 pub mod passes;
 pub mod recipe;
+pub mod recover;
 pub mod runtime;
 
 pub use error::{Context, Error, Result};

@@ -5,7 +5,7 @@ use sardonyx::analysis::axis_groups::{AxisGroups, axis_groups};
 use sardonyx::io::text::{parse_model, print_model};
 use sardonyx::io::{Dataset, Feed, decode_model, model_to_proto};
 use sardonyx::ir::{Model, Tensor};
-use sardonyx::passes::prune::{Norm, Measure, PruneOptions, Slice, Target, select, zero_consumers};
+use sardonyx::passes::prune::{Measure, Norm, PruneOptions, Slice, Target, select, zero_consumers};
 use sardonyx::passes::{Pass, PassContext, manager};
 use sardonyx::recipe::prepare_pruning;
 use sardonyx::runtime::{Runner, RunnerOptions};
@@ -93,7 +93,8 @@ impl Case<'_> {
         let batches = data.batches(2);
         let compare = |_: &mut (), _: usize, feed: &Feed| {
             let run = |r: &Runner| -> Vec<Tensor> {
-                let outputs = r.run(feed).unwrap_or_else(|e| panic!("{}: {e}\n{}", self.name, print_model(&pruned).unwrap()));
+                let outputs =
+                    r.run(feed).unwrap_or_else(|e| panic!("{}: {e}\n{}", self.name, print_model(&pruned).unwrap()));
                 outputs.iter().map(|o| o.to_tensor().unwrap()).collect()
             };
             for (want, got) in run(&runners[0]).iter().zip(run(&runners[1])) {
@@ -193,7 +194,8 @@ fn channel_shuffle() {
     let nodes = "a = Conv(x, w1) p, q = Split<axis = 1>(a, sizes) b1 = Conv(q, w2) r1 = Relu(b1)
         b2 = Conv<group = 4, pads = [1,1,1,1]>(r1, d) b3 = Conv(b2, w3) c = Concat<axis = 1>(p, b3)
         s1 = Reshape(c, t1) s2 = Transpose<perm = [0,2,1,3,4]>(s1) s = Reshape(s2, t2) y = Conv(s, v)";
-    let after: &[(&str, &[usize])] = &[("w2", &[2, 2, 1, 1]), ("d", &[2, 1, 3, 3]), ("w3", &[2, 2, 1, 1]), ("v", &[4, 4, 1, 1])];
+    let after: &[(&str, &[usize])] =
+        &[("w2", &[2, 2, 1, 1]), ("d", &[2, 1, 3, 3]), ("w3", &[2, 2, 1, 1]), ("v", &[4, 4, 1, 1])];
     conv("shuffle", weights, constants, nodes, after);
 }
 
@@ -202,7 +204,8 @@ fn grouped_and_depthwise_convolutions() {
     let weights: &[(&str, &[usize])] =
         &[("w", &[8, 3, 1, 1]), ("d", &[8, 1, 3, 3]), ("db", &[8]), ("m", &[16, 1, 1, 1]), ("v", &[4, 16, 1, 1])];
     let nodes = "a = Conv(x, w) b = Conv<group = 8>(a, d, db) r = Clip(b) e = Conv<group = 8>(r, m) y = Conv(e, v)";
-    let after: &[(&str, &[usize])] = &[("w", &[4, 3, 1, 1]), ("d", &[4, 1, 3, 3]), ("db", &[4]), ("m", &[8, 1, 1, 1]), ("v", &[4, 8, 1, 1])];
+    let after: &[(&str, &[usize])] =
+        &[("w", &[4, 3, 1, 1]), ("d", &[4, 1, 3, 3]), ("db", &[4]), ("m", &[8, 1, 1, 1]), ("v", &[4, 8, 1, 1])];
     conv("depthwise", weights, "", nodes, after);
     let weights: &[(&str, &[usize])] = &[("w", &[8, 3, 1, 1]), ("d", &[12, 4, 3, 3]), ("v", &[4, 12, 1, 1])];
     let nodes = "a = Conv(x, w) b = Conv<group = 2>(a, d) y = Conv(b, v)";
@@ -214,13 +217,8 @@ fn grouped_and_depthwise_convolutions() {
 
 #[test]
 fn transposed_convolutions_and_u_net() {
-    let weights: &[(&str, &[usize])] = &[
-        ("w", &[6, 3, 3, 3]),
-        ("e", &[8, 6, 3, 3]),
-        ("t", &[8, 4, 2, 2]),
-        ("tb", &[4]),
-        ("v", &[4, 10, 1, 1]),
-    ];
+    let weights: &[(&str, &[usize])] =
+        &[("w", &[6, 3, 3, 3]), ("e", &[8, 6, 3, 3]), ("t", &[8, 4, 2, 2]), ("tb", &[4]), ("v", &[4, 10, 1, 1])];
     let nodes = "a = Conv<pads = [1,1,1,1]>(x, w) r = Relu(a) p = AveragePool<kernel_shape = [2,2], strides = [2,2]>(r)
         b = Conv<pads = [1,1,1,1]>(p, e) u = ConvTranspose<strides = [2,2]>(b, t, tb) c = Concat<axis = 1>(r, u) y = Conv(c, v)";
     let after: &[(&str, &[usize])] =
@@ -248,7 +246,13 @@ fn transposed_convolutions_and_u_net() {
     conv("depthwise ConvTranspose", weights, "", nodes, &[("t", &[3, 1, 2, 2]), ("v", &[4, 3, 1, 1])]);
     let weights: &[(&str, &[usize])] = &[("w", &[8, 3, 1, 1]), ("t", &[8, 4, 2, 2]), ("v", &[4, 8, 1, 1])];
     let nodes = "a = Conv(x, w) u = ConvTranspose<group = 2>(a, t) y = Conv(u, v)";
-    conv("grouped ConvTranspose", weights, "", nodes, &[("w", &[4, 3, 1, 1]), ("t", &[4, 2, 2, 2]), ("v", &[4, 4, 1, 1])]);
+    conv(
+        "grouped ConvTranspose",
+        weights,
+        "",
+        nodes,
+        &[("w", &[4, 3, 1, 1]), ("t", &[4, 2, 2, 2]), ("v", &[4, 4, 1, 1])],
+    );
 }
 
 #[test]
@@ -270,21 +274,17 @@ fn residuals() {
 
 #[test]
 fn squeeze_and_excitation() {
-    let weights: &[(&str, &[usize])] = &[
-        ("w", &[8, 3, 1, 1]),
-        ("e1", &[4, 8]),
-        ("e1b", &[4]),
-        ("e2", &[4, 8]),
-        ("e2b", &[8]),
-        ("v", &[4, 8, 1, 1]),
-    ];
+    let weights: &[(&str, &[usize])] =
+        &[("w", &[8, 3, 1, 1]), ("e1", &[4, 8]), ("e1b", &[4]), ("e2", &[4, 8]), ("e2b", &[8]), ("v", &[4, 8, 1, 1])];
     let constants = "int64[2] ax = {2,3}";
-    let nodes = "c = Conv(x, w) g = GlobalAveragePool(c) q = Squeeze(g, ax) f1 = Gemm<transB = 1>(q, e1, e1b) r = Relu(f1)
+    let nodes =
+        "c = Conv(x, w) g = GlobalAveragePool(c) q = Squeeze(g, ax) f1 = Gemm<transB = 1>(q, e1, e1b) r = Relu(f1)
         f2 = MatMul(r, e2) f3 = Add(f2, e2b) g2 = Sigmoid(f3) u = Unsqueeze(g2, ax) m = Mul(c, u) y = Conv(m, v)";
     let after: &[(&str, &[usize])] =
         &[("w", &[4, 3, 1, 1]), ("e1", &[2, 4]), ("e1b", &[2]), ("e2", &[2, 4]), ("e2b", &[4]), ("v", &[4, 4, 1, 1])];
     conv("SE", weights, constants, nodes, after);
-    let mean = nodes.replace("g = GlobalAveragePool(c) q = Squeeze(g, ax)", "q = ReduceMean<axes = [2,3], keepdims = 0>(c)");
+    let mean =
+        nodes.replace("g = GlobalAveragePool(c) q = Squeeze(g, ax)", "q = ReduceMean<axes = [2,3], keepdims = 0>(c)");
     conv("SE by ReduceMean", weights, constants, &mean, after);
 }
 
@@ -307,7 +307,8 @@ fn perceptrons() {
     matrix("Softmax along another axis", weights, "", norm, after);
     let pick = "h0 = MatMul(x, w) h = Add(h0, b) p = Gather<axis = 2>(h, idx) t = Tanh(p) y = MatMul(t, v)";
     matrix("Gather", weights, "int64[8] idx = {7,6,5,4,-5,2,1,0}", pick, after);
-    let choose = "h0 = MatMul(x, w) h = Add(h0, b) c = Greater(h, zero) t = Where(c, h, b) z = Max(t, zero) y = MatMul(z, v)";
+    let choose =
+        "h0 = MatMul(x, w) h = Add(h0, b) c = Greater(h, zero) t = Where(c, h, b) z = Max(t, zero) y = MatMul(z, v)";
     matrix("Where", weights, "float zero = {0.1}", choose, after);
     let split = "h0 = MatMul(x, w) h = Add(h0, b) e = Expand(row, shape) t = Mul(h, e) y = MatMul(t, v)";
     let weights: &[(&str, &[usize])] = &[("w", &[6, 8]), ("b", &[8]), ("row", &[8]), ("v", &[8, 4])];
@@ -319,14 +320,8 @@ fn perceptrons() {
 
 #[test]
 fn attention_by_head() {
-    let weights: &[(&str, &[usize])] = &[
-        ("wq", &[6, 16]),
-        ("wk", &[6, 16]),
-        ("wv", &[6, 16]),
-        ("bq", &[16]),
-        ("bv", &[16]),
-        ("wo", &[16, 4]),
-    ];
+    let weights: &[(&str, &[usize])] =
+        &[("wq", &[6, 16]), ("wk", &[6, 16]), ("wv", &[6, 16]), ("bq", &[16]), ("bv", &[16]), ("wo", &[16, 4])];
     let constants = "int64[4] t = {0,0,4,4}, int64[3] back = {0,0,16}, float scale = {0.5}";
     let nodes = "q0 = MatMul(x, wq) q1 = Add(q0, bq) q2 = Reshape(q1, t) q = Transpose<perm = [0,2,1,3]>(q2)
         k0 = MatMul(x, wk) k2 = Reshape(k0, t) k = Transpose<perm = [0,2,3,1]>(k2)
@@ -338,7 +333,8 @@ fn attention_by_head() {
     matrix("heads", weights, constants, nodes, after);
     // Queries, keys and values in one product.
     let weights: &[(&str, &[usize])] = &[("w", &[6, 48]), ("wo", &[16, 4])];
-    let constants = "int64[5] t = {0,0,3,4,4}, int64[3] back = {0,0,16}, int64 zero = {0}, int64 one = {1}, int64 two = {2}";
+    let constants =
+        "int64[5] t = {0,0,3,4,4}, int64[3] back = {0,0,16}, int64 zero = {0}, int64 one = {1}, int64 two = {2}";
     let nodes = "a = MatMul(x, w) r = Reshape(a, t) p = Transpose<perm = [2,0,3,1,4]>(r) q = Gather<axis = 0>(p, zero)
         k1 = Gather<axis = 0>(p, one) v = Gather<axis = 0>(p, two) k = Transpose<perm = [0,1,3,2]>(k1) s0 = MatMul(q, k)
         s = Softmax(s0) c0 = MatMul(s, v) c1 = Transpose<perm = [0,2,1,3]>(c0) c = Reshape(c1, back) y = MatMul(c, wo)";
@@ -423,7 +419,8 @@ fn blocks_of_pixels() {
 #[test]
 fn shared_weights_are_cut_once_for_all() {
     let weights: &[(&str, &[usize])] = &[("w", &[6, 3, 1, 1]), ("k", &[6, 6, 3, 3]), ("v", &[4, 6, 1, 1])];
-    let nodes = "a = Conv(x, w) b = Conv<pads = [1,1,1,1]>(a, k) r = Relu(b) c = Conv<pads = [1,1,1,1]>(r, k) y = Conv(c, v)";
+    let nodes =
+        "a = Conv(x, w) b = Conv<pads = [1,1,1,1]>(a, k) r = Relu(b) c = Conv<pads = [1,1,1,1]>(r, k) y = Conv(c, v)";
     conv("shared", weights, "", nodes, &[("w", &[3, 3, 1, 1]), ("k", &[3, 3, 3, 3]), ("v", &[4, 3, 1, 1])]);
 }
 
@@ -462,7 +459,14 @@ fn what_ties_channels_without_being_separable_is_left_alone() {
     let mean = "h = MatMul(x, w) m = ReduceMean<axes = [-1]>(h) n = Sub(h, m) y = MatMul(n, v)";
     barred("ReduceMean", weights, "", mean, "reduces over it", true);
     let unknown = "h = MatMul(x, w) n = TopK(h, k) y = MatMul(n, v)";
-    barred("TopK", weights, "int64[1] k = {8}", &unknown.replace("n = TopK", "n, i = TopK"), "says nothing about its axes", false);
+    barred(
+        "TopK",
+        weights,
+        "int64[1] k = {8}",
+        &unknown.replace("n = TopK", "n, i = TopK"),
+        "says nothing about its axes",
+        false,
+    );
     let opaque = "h = MatMul(x, w) n = CumSum(h, two) y = MatMul(n, v)";
     barred("CumSum", weights, "int64 two = {2}", opaque, "needs all of it", false);
     let read = "h = MatMul(x, w) s0 = Shape(h) f = Cast<to = 1>(s0) m = ReduceMax<keepdims = 0>(f) q = Mul(h, m) y = MatMul(q, v)";

@@ -1,6 +1,8 @@
 //! The command line: every command spells a recipe, runs it and prints the report.
 
+mod accuracy;
 mod apply;
+mod distill;
 mod groups;
 mod inspect;
 mod ops;
@@ -45,6 +47,7 @@ enum Command {
     Groups(groups::Groups),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
+    Distill(distill::Distill),
     Validate(validate::Validate),
     Run(run::Run),
     Apply(apply::Apply),
@@ -98,6 +101,7 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
         Command::Sparsify(c) => c.run(&cli.common),
+        Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),

@@ -2,6 +2,23 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use sardonyx::recipe::Progress;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether Ctrl-C was pressed.
+static STOPPED: AtomicBool = AtomicBool::new(false);
+
+/// From now on the first Ctrl-C asks work to end with what it has; the second one ends the program.
+pub fn stop_on_interrupt() -> anyhow::Result<()> {
+    ctrlc::set_handler(|| {
+        if STOPPED.swap(true, Ordering::Relaxed) {
+            std::process::exit(INTERRUPTED);
+        }
+    })?;
+    Ok(())
+}
+
+/// The exit status of a program that Ctrl-C ended.
+const INTERRUPTED: i32 = 130;
 
 /// A bar with steps, rate and remaining time.
 pub struct Bar {
@@ -34,5 +51,13 @@ impl Progress for Bar {
 
     fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    fn status(&self, text: &str) {
+        self.bar.set_message(text.to_string());
+    }
+
+    fn is_stopped(&self) -> bool {
+        STOPPED.load(Ordering::Relaxed)
     }
 }

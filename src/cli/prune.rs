@@ -2,7 +2,7 @@
 
 use super::quantize::{DebugArgs, LabelArgs};
 use super::save::SaveArgs;
-use super::validate::{DataArgs, GateArgs};
+use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply, output};
 use clap::{Args, ValueEnum};
 use sardonyx::passes::prune::{Measure, PruneOptions, Target};
@@ -54,6 +54,10 @@ pub struct Prune {
     /// Cut axes too that are normalized or reduced over: the result then differs from a masked original.
     #[arg(long)]
     allow_inexact: bool,
+    /// Refit the weights that lose inputs by least squares on --data (no labels needed), and re-estimate the statistics of
+    /// BatchNormalization.
+    #[arg(long)]
+    repair: bool,
     /// Prune only layers that match: a name, a glob over names, or an operator type. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
@@ -78,6 +82,8 @@ pub struct Prune {
     /// Data to compare on (default: those of --data).
     #[arg(long, value_name = "FILE|FOLDER")]
     validate_data: Option<PathBuf>,
+    #[command(flatten)]
+    state: StateArgs,
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
@@ -145,6 +151,7 @@ impl Prune {
             round_to: self.round_to,
             min_channels: self.min_channels,
             allow_inexact: self.allow_inexact,
+            repair: self.repair,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
         };
@@ -160,6 +167,7 @@ impl Prune {
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
             batch: self.batch,
+            state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());

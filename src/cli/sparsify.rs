@@ -2,7 +2,7 @@
 
 use super::quantize::{DebugArgs, LabelArgs};
 use super::save::SaveArgs;
-use super::validate::{DataArgs, GateArgs};
+use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply, output};
 use clap::Args;
 use sardonyx::passes::sparsify::{Goal, Pattern, SparsifyOptions};
@@ -59,6 +59,8 @@ pub struct Sparsify {
     #[command(flatten)]
     labels: LabelArgs,
     #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
     gate: GateArgs,
     #[command(flatten)]
     save: SaveArgs,
@@ -97,6 +99,7 @@ impl Sparsify {
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
             batch: None,
+            state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());

@@ -4,6 +4,7 @@ use super::progress::Bar;
 use super::{Common, Done, output};
 use clap::Args;
 use sardonyx::drift::Gate;
+use sardonyx::io::State;
 use sardonyx::recipe::{self, ValidateStep};
 use std::path::PathBuf;
 
@@ -44,13 +45,37 @@ pub struct DataArgs {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 impl DataArgs {
     /// The step without bounds.
     pub fn step(&self) -> ValidateStep {
-        let (data, label) = (self.data.clone(), self.label.clone());
-        ValidateStep { data, label, samples: self.samples, batch: self.batch, gate: Gate::default() }
+        let (data, label, state) = (self.data.clone(), self.label.clone(), self.state.state());
+        ValidateStep { data, label, samples: self.samples, batch: self.batch, state, gate: Gate::default() }
+    }
+}
+
+/// State of recurrent models.
+#[derive(Args, Clone)]
+pub struct StateArgs {
+    /// Output OUT of each feed is input IN of the next: feeds run in order, the data give the first state. May be repeated.
+    #[arg(long, value_name = "OUT=IN", value_parser = state_link)]
+    pub state: Vec<(String, String)>,
+}
+
+impl StateArgs {
+    /// By input, the output that it takes.
+    pub fn state(&self) -> State {
+        self.state.iter().map(|(output, input)| (input.clone(), output.clone())).collect()
+    }
+}
+
+fn state_link(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((output, input)) if !output.is_empty() && !input.is_empty() => Ok((output.into(), input.into())),
+        _ => Err("expected OUT=IN, an output and the input that it becomes".into()),
     }
 }
 

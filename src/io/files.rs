@@ -91,6 +91,14 @@ fn placed(model: &Model, location: &str, options: &SaveOptions) -> Result<(proto
     Ok(found)
 }
 
+/// Whether a file can be written there: to be asked before long work.
+///
+/// # Errors
+/// An unwritable target, named.
+pub fn check_writable(path: &Path) -> Result<()> {
+    write_temporary(path, |_| Ok(())).map(drop).context(|| format!("cannot write {}", path.display()))
+}
+
 /// Writes any file atomically, as [`save`] does.
 ///
 /// # Errors

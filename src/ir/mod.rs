@@ -6,6 +6,7 @@ mod edges;
 pub(crate) mod edit;
 mod graph;
 mod inline;
+mod lift;
 mod model;
 mod names;
 mod node;

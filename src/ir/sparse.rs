@@ -90,7 +90,8 @@ mod tests {
 
     #[test]
     fn scalars_empty_tensors_and_zeros_stay_dense() {
-        for t in [Tensor::from_f32(&[], &[0.0]), Tensor::from_f32(&[0, 4], &[]), Tensor::from_f32(&[999], &[0.0; 999])] {
+        for t in [Tensor::from_f32(&[], &[0.0]), Tensor::from_f32(&[0, 4], &[]), Tensor::from_f32(&[999], &[0.0; 999])]
+        {
             assert!(t.sparse().unwrap().is_none());
         }
     }

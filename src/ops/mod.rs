@@ -3,6 +3,7 @@
 pub mod axes;
 pub mod contrib;
 pub mod control;
+pub mod gradient;
 pub mod image;
 mod legacy;
 pub mod logic;
@@ -10,6 +11,7 @@ pub mod loss;
 pub mod math;
 pub mod ml;
 pub mod nn;
+mod normalize;
 pub mod quant;
 pub mod random;
 pub mod reduce;

@@ -2,8 +2,10 @@
 //! fact is a barrier to the transformation that would need it, never an assumption.
 
 use super::axes::{AxisLinks, Kept, LinkContext, Narrowed};
+use super::gradient::Rule;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
+use crate::math::Unfold;
 
 /// Domain and type of an operator, as its file claims it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -160,6 +162,36 @@ pub enum QuantRole {
     },
 }
 
+/// How positive factors, one per channel, get through an operator.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ChannelRole {
+    /// They do not.
+    Barrier,
+    /// `f(k x) = k f(x)`, where every input at these slots is multiplied by `k`.
+    Passes {
+        /// Slots of the inputs; all have their channels along the same axis.
+        inputs: Vec<usize>,
+        /// Axis of the channels in the output.
+        axis: usize,
+        /// Elements of that axis that one channel of the input becomes: more than 1 where axes behind it are joined to it.
+        repeat: usize,
+    },
+    /// `k f(x)` clamps `k x` between 0 (or nothing) and this bound times `k`.
+    Clamps {
+        /// Whether there is a lower bound, which is 0.
+        from_zero: bool,
+        /// The upper bound.
+        high: f32,
+    },
+}
+
+impl ChannelRole {
+    /// Passes the factors of input 0, whose axes stay as they are.
+    pub fn same(axis: usize) -> Self {
+        Self::Passes { inputs: vec![0], axis, repeat: 1 }
+    }
+}
+
 /// The slots of a linear layer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ComputeRole {
@@ -171,6 +203,31 @@ pub struct ComputeRole {
     pub bias: Option<usize>,
     /// Axis of the weight that runs over output channels.
     pub weight_axis: usize,
+}
+
+/// A weight that may be stored in few bits while the node computes in float.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WeightRole {
+    /// Slot of the weight.
+    pub slot: usize,
+    /// Axis whose indices have a scale each: output channels of a layer, rows of a table.
+    pub channel_axis: usize,
+    /// Axis along which blocks that share a scale may run: inputs of a layer, elements of a row.
+    pub block_axis: usize,
+    /// What the weight is for.
+    pub purpose: Purpose,
+}
+
+/// What a weight is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// It is multiplied with the input at this slot, as columns of this form; `None` where no form is known for it.
+    Product(Option<(usize, Unfold)>),
+    /// The indices at this slot pick whole rows.
+    Table {
+        /// Slot of the indices.
+        indices: usize,
+    },
 }
 
 /// Result of moving a node to a newer operator set.
@@ -226,6 +283,16 @@ pub trait OpSpec: Sync {
         QuantRole::Opaque
     }
 
+    /// What becomes of positive factors on the channels of its inputs, which run along `axis`.
+    fn channels(&self, _cx: &InferContext, _axis: usize) -> ChannelRole {
+        ChannelRole::Barrier
+    }
+
+    /// The weight that quantization of weights alone may store in few bits.
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        None
+    }
+
     /// Multiply-accumulate operations, given the output types; `None` where they are unknown. A symbolic or unknown
     /// dimension counts as 1.
     fn macs(&self, _cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
@@ -253,6 +320,11 @@ pub trait OpSpec: Sync {
     /// an op whose meaning changed overrides it.
     fn upgrade(&self, _cx: &InferContext, _to: i64) -> Upgrade {
         Upgrade::Same
+    }
+
+    /// The backward rule of this node, and the forward function that goes with it; `None`: gradients end here.
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        None
     }
 
     /// Whether equal inputs give equal outputs.

@@ -4,6 +4,7 @@ use super::rules::{int, ints, string};
 use super::spec::InferContext;
 use crate::error::{Error, Result};
 use crate::ir::Dim;
+use crate::math::{Padding, Patches};
 
 /// Kernel, strides, dilations and padding over the spatial axes.
 pub struct Window<'a> {
@@ -13,6 +14,41 @@ pub struct Window<'a> {
     pads: Option<&'a [i64]>,
     auto_pad: &'a str,
     ceil: bool,
+}
+
+/// A window along one axis, in numbers.
+#[derive(Clone, Copy)]
+pub struct Placed {
+    /// Size of the kernel.
+    pub kernel: usize,
+    /// Step between windows.
+    pub stride: usize,
+    /// Step between the elements of a window.
+    pub dilation: usize,
+    /// Padding before.
+    pub before: isize,
+    /// Padding after.
+    pub after: isize,
+}
+
+impl Placed {
+    /// What an axis that there is not has.
+    const NONE: Self = Self { kernel: 1, stride: 1, dilation: 1, before: 0, after: 0 };
+}
+
+/// Three axes, those that there are last.
+pub fn last_three<V: Copy>(values: &[V], fill: V) -> [V; 3] {
+    let mut three = [fill; 3];
+    let n = values.len().min(3);
+    three[3 - n..].copy_from_slice(&values[values.len() - n..]);
+    three
+}
+
+/// The windows of a convolution or pool along three axes, from concrete spatial sizes (at most three).
+pub fn placed(cx: &InferContext, kernel: &[usize], input: &[usize], output: &[usize]) -> Result<[Placed; 3]> {
+    let window = Window::read(cx, kernel.iter().map(|&k| Dim::Known(k as i64)).collect())?;
+    let axes: Result<Vec<Placed>> = (0..kernel.len()).map(|i| window.placed(i, input[i], output[i])).collect();
+    Ok(last_three(&axes?, Placed::NONE))
 }
 
 fn check_list(name: &str, list: Option<&[i64]>, len: usize, least: i64) -> Result<()> {
@@ -93,6 +129,26 @@ impl<'a> Window<'a> {
         sized(out)
     }
 
+    /// Step, dilation and padding (before, after) along spatial axis `i` of an input of size `n` with output size `out`.
+    pub fn placed(&self, i: usize, n: usize, out: usize) -> Result<Placed> {
+        let kernel = self.kernel[i].known().ok_or_else(|| Error::internal("a kernel of unknown size"))?;
+        let (stride, dilation) = (self.stride(i) as isize, self.dilations.map_or(1, |d| d[i]) as isize);
+        let (mut before, mut after) = self.padding(i);
+        if self.same() {
+            let extent = (kernel as isize - 1) * dilation + 1;
+            let total = ((out as isize - 1) * stride + extent - n as isize).max(0) as i128;
+            before = if self.auto_pad == "SAME_LOWER" { (total + 1) / 2 } else { total / 2 };
+            after = total - before;
+        }
+        Ok(Placed {
+            kernel,
+            stride: stride as usize,
+            dilation: dilation as usize,
+            before: before as isize,
+            after: after as isize,
+        })
+    }
+
     /// Output size along spatial axis `i` of a transposed convolution.
     pub fn transposed(&self, i: usize, size: &Dim, output_padding: i64) -> Result<Dim> {
         let stride = self.stride(i);
@@ -132,6 +188,31 @@ pub fn conv_shape(cx: &InferContext, x: usize, w: usize) -> Result<Option<Vec<Di
         shape.push(window.forward(i, size)?);
     }
     Ok(Some(shape))
+}
+
+/// The windows of a convolution with the weight at input `w`, as they cut the input; `None` where a size is unknown.
+pub fn conv_patches(cx: &InferContext, w: usize) -> Option<Patches> {
+    let kernel = kernel_of(cx, cx.shape(w)?.get(2..)?).ok()?;
+    let window = Window::read(cx, kernel).ok()?;
+    let n = window.kernel.len();
+    let kernel = window.kernel.iter().map(Dim::known).collect::<Option<Vec<usize>>>()?;
+    let sizes = |list: Option<&[i64]>| match list {
+        None => Some(vec![1; n]),
+        Some(list) => list.iter().map(|&x| usize::try_from(x).ok()).collect(),
+    };
+    let padding = match window.auto_pad {
+        "SAME_UPPER" => Padding::SameUpper,
+        "SAME_LOWER" => Padding::SameLower,
+        "VALID" => Padding::Fixed(vec![(0, 0); n]),
+        _ => {
+            let pads = window.pads.map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec);
+            let side = |k: usize| usize::try_from(pads[k]).ok();
+            Padding::Fixed((0..n).map(|k| Some((side(k)?, side(k + n)?))).collect::<Option<_>>()?)
+        }
+    };
+    let groups = usize::try_from(int(cx, "group", 1).ok()?).ok()?;
+    let (strides, dilations) = (sizes(window.strides)?, sizes(window.dilations)?);
+    Some(Patches { groups, kernel, strides, dilations, padding })
 }
 
 /// Kernel sizes: the weight's, checked against `kernel_shape` where that is given.

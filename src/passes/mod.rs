@@ -11,10 +11,12 @@ pub mod quantize;
 mod rewrite;
 pub mod simplify;
 pub mod sparsify;
+mod untie_identity;
 
 pub use evaluator::Evaluator;
 pub use inline_functions::inline_functions;
-pub use quantize::Selection;
 pub use pass::{Effect, Note, Outcome, Pass, PassContext};
 pub use patch::{Patch, Ref};
+pub use quantize::Selection;
 pub use rewrite::{GraphRewrite, Rewrite, RewritePass, RuleContext};
+pub use untie_identity::UntieIdentity;

@@ -36,6 +36,7 @@ enum Step {
     SetValue { value: ValueId, ty: Option<Type>, init: Option<Tensor> },
     SetNode { id: NodeId, node: Box<Node> },
     Inline { node: NodeId, body: &'static str },
+    Lift { node: NodeId, body: &'static str, nodes: Vec<NodeId> },
 }
 
 impl Patch {
@@ -121,6 +122,11 @@ impl Patch {
         self.steps.push(Step::Inline { node, body });
     }
 
+    /// Moves nodes of a body, given in execution order, into the graph around it, where they run once.
+    pub fn lift(&mut self, node: NodeId, body: &'static str, nodes: Vec<NodeId>) {
+        self.steps.push(Step::Lift { node, body, nodes });
+    }
+
     /// Makes the changes. Deletes nothing.
     pub(super) fn apply(self, graph: &mut Graph) -> Result<()> {
         let mut added: Vec<ValueId> = Vec::with_capacity(self.values);
@@ -158,6 +164,7 @@ impl Patch {
                 }
                 Step::SetNode { id, node } => graph.node_mut(id).attributes = node.attributes,
                 Step::Inline { node, body } => graph.inline(node, body)?,
+                Step::Lift { node, body, nodes } => graph.lift(node, body, &nodes)?,
             }
         }
         Ok(())

@@ -1,5 +1,7 @@
 //! Recipes: what a run does, as data, and the code that does it. The command line only spells them.
 
+mod accuracy;
+mod distill;
 mod dump;
 mod execute;
 mod groups;
@@ -10,6 +12,8 @@ mod progress;
 mod prune;
 mod quantize;
 mod render;
+mod repair;
+mod rounding;
 mod run;
 mod schema;
 mod simplify;
@@ -24,7 +28,8 @@ pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
 pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
-    CalibrationMethod, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe, SimplifyStep, SparsifyStep, ValidateStep,
+    CalibrationMethod, DistillStep, Overridable, PassOptions, PruneStep, QuantizeStep, RECIPE_VERSION, Recipe,
+    SimplifyStep, SparsifyStep, ValidateStep,
 };
-pub use sparsify::{SparseWeight, SparsifyReport, sparsify};
 pub use simplify::{Simplified, rule_table, simplify};
+pub use sparsify::{SparseWeight, SparsifyReport, sparsify};

@@ -8,6 +8,12 @@ pub trait Progress: Sync {
     fn tick(&self);
     /// The work is done.
     fn finish(&self);
+    /// How it goes, in words.
+    fn status(&self, _text: &str) {}
+    /// Whether whoever waits has had enough: work that can end early, with what it has so far, then does.
+    fn is_stopped(&self) -> bool {
+        false
+    }
 }
 
 /// Tells nobody.

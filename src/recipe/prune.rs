@@ -1,15 +1,18 @@
 //! The pruning step: prepare, group, score, select, cut.
 
 use super::progress::Progress;
-use super::schema::PruneStep;
 use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
+use super::repair;
+use super::schema::PruneStep;
 use crate::analysis::axis_groups::{AxisGroups, Place, Role, axis_groups};
 use crate::analysis::opset;
 use crate::error::{Context, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::prune::{EliminateZeroState, Budget, ChannelMagnitudes, ChannelMap, Cut, Importance, Measure, Norm, Selected, Slice, select};
+use crate::passes::prune::{
+    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, Selected, Slice, select,
+};
 use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
 };
@@ -30,6 +33,10 @@ pub struct PruneReport {
     pub macs: (u64, u64),
     /// Parameters before and after.
     pub params: (u64, u64),
+    /// Layers whose weights were refitted.
+    pub refitted: usize,
+    /// BatchNormalizations whose statistics were re-estimated.
+    pub reestimated: usize,
     /// Samples that scores and repair come from; 0 where no data were needed.
     pub samples: u64,
     /// Whether they were random numbers for want of data.
@@ -78,8 +85,19 @@ pub fn prune(
         let json = serde_json::to_string(&map).map_err(|e| crate::Error::internal(format!("map: {e}")))?;
         io::write_atomically(path, (json + "\n").as_bytes()).context(|| path.display().to_string())?;
     }
-    let slice = Slice { cut: selected.cut };
+    let original = model.clone();
+    let data = if step.options.repair { Some(dataset(model, step)?) } else { None };
+    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+    let source = data.as_ref().map(|data| repair::Source { data, batch, progress });
+    if let Some(source) = &source {
+        (report.samples, report.random) = (source.data.len() as u64, source.data.is_random());
+        report.refitted = repair::refit_weights(model, &groups, &selected.cut, source)?;
+    }
+    let slice = Slice { cut: selected.cut.clone() };
     passes.extend(manager::run(model, &[&slice], cx, check)?);
+    if let Some(source) = &source {
+        report.reestimated = repair::reestimate_statistics(&original, model, &selected.cut, source)?;
+    }
     report.macs.1 = Budget::new(model).macs(&Cut::default());
     report.params.1 = Budget::new(model).params(&Cut::default());
     Ok((passes, report))

@@ -1,6 +1,8 @@
 //! The quantization step: prepare, draft, calibrate, write.
 
+use super::accuracy;
 use super::progress::Progress;
+use super::rounding::{round, round_weights};
 use super::schema::QuantizeStep;
 use crate::analysis::opset;
 use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
@@ -8,15 +10,22 @@ use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
-use crate::passes::quantize::{Eight, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WritePlan};
+use crate::passes::quantize::weight_only::{Reached, WeightPlan, WriteWeights};
+use crate::passes::quantize::{
+    Coverage, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, WriteDynamic, WritePlan,
+};
 use crate::passes::simplify::{
     EliminateIdentity, FoldBatchNorm, FoldConstantOfShape, LiftConstants, LiftInitializerInputs,
 };
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
 use crate::runtime::{self, Wanted};
+use std::collections::HashMap;
 
 /// Operator set that the written operators need: per-axis DequantizeLinear, and data movement of every 8-bit type.
 const OPSET: i64 = 13;
+
+/// Operator set that has 16-bit QuantizeLinear, types of 4 bits and blocks.
+const NEWER_OPSET: i64 = 21;
 
 /// Samples at once where the recipe does not say.
 pub(super) const DEFAULT_BATCH: usize = 1;
@@ -32,8 +41,27 @@ pub struct Quantized {
     pub plan: Plan,
     /// The model that the plan was made for: the original with constants lifted and BatchNormalization folded.
     pub prepared: Model,
+    /// Weights that are stored in few bits and used in float: tables, or all where only weights are quantized.
+    pub weights: WeightPlan,
     /// Samples of calibration, and whether they were random.
     pub calibration: Calibration,
+}
+
+impl Quantized {
+    /// How much of the model was quantized.
+    pub fn coverage(&self) -> Coverage {
+        if self.weights.options.mode == Mode::Weights {
+            return self.weights.coverage(&self.prepared);
+        }
+        let mut coverage = Coverage::of(&self.prepared, &self.plan);
+        self.weights.add_to(&self.prepared, &mut coverage);
+        coverage
+    }
+
+    /// Whether there was nothing to quantize.
+    pub fn is_empty(&self) -> bool {
+        self.plan.groups.is_empty() && self.weights.weights.is_empty()
+    }
 }
 
 /// What the ranges come from.
@@ -61,26 +89,41 @@ pub fn quantize(
     check: Option<&Check>,
     progress: &dyn Progress,
 ) -> Result<Quantized> {
-    let hash = fingerprint(model);
+    let mut hash = fingerprint(model);
     // Against the model as the user knows it: preparation folds nodes away.
     Selection::new(&step.options)?.check(&model.graph)?;
     let mut passes = prepare(model, &step.options, cx, check)?;
+    if step.options.mode == Mode::Weights {
+        return weights_only(model, step, cx, check, progress, passes);
+    }
+    let rescaled = accuracy::rescale(model, step, cx, check, progress)?;
+    if rescaled.iter().any(|p| p.changes > 0) {
+        // The values have other ranges now.
+        hash = fingerprint(model);
+    }
+    passes.extend(rescaled);
     let mut plan = Plan::draft(model, &step.options)?;
+    if step.options.mode == Mode::Dynamic {
+        return dynamic(model, step, cx, check, passes, plan);
+    }
     let means = plan.mean_inputs(&model.graph).into_iter().map(|(name, axis)| (name.to_string(), axis)).collect();
     let ranges: Vec<String> = plan.observed(&model.graph).into_iter().map(str::to_string).collect();
     let prepared = model.clone();
     let method = step.method.0;
     let mut calibration = Calibration { samples: 0, random: false, method: method.to_string(), values: ranges.len() };
     if ranges.is_empty() {
-        return Ok(Quantized { passes, plan, prepared, calibration });
+        let weights = write_tables(model, step, cx, check, &mut passes)?;
+        return Ok(Quantized { passes, plan, prepared, weights, calibration });
     }
-    let table = table(model, step, &Wanted { ranges, means }, &hash, progress)?;
+    let table = table(model, step, &Wanted { ranges, means, ..Wanted::default() }, &hash, progress)?;
     for (name, mean) in &table.channel_means {
         plan.set_input_mean(&model.graph, name, mean.clone());
     }
     (calibration.samples, calibration.random) = (table.samples, table.random);
     let spec = range_spec(&step.options)?;
     let eight = step.options.activations;
+    let (clipped, report) = accuracy::clip(model, step, &plan, &table, &spec, progress)?;
+    passes.extend(report);
     plan.set_scales(&model.graph, |names, reach| {
         // The largest results decide (a class, a box): no method may clip them.
         let method = if reach == Reach::Last { Method::MinMax } else { method };
@@ -91,14 +134,18 @@ pub fn quantize(
             })?;
             union = Some(union.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
         }
+        let union = names.first().and_then(|n| clipped.get(*n)).copied().or(union);
         // Always zero in the data: a scale as for 0 to 1, so that biases that depend on it keep their digits.
         let (low, high) = union.filter(|r| *r != (0.0, 0.0)).unwrap_or((0.0, 1.0));
         let QuantParams { scale, zero_point } = QuantParams::from_range(low, high, &spec);
         Ok(Quantization { scale, zero_point, eight })
     })?;
+    accuracy::measure_drifts(model, step, &mut plan, &spec, progress)?;
+    round_weights(model, step, &mut plan, progress)?;
     let write = WritePlan { plan };
     passes.extend(manager::run(model, &[&write], cx, check)?);
-    Ok(Quantized { passes, plan: write.plan, prepared, calibration })
+    let weights = write_tables(model, step, cx, check, &mut passes)?;
+    Ok(Quantized { passes, plan: write.plan, prepared, weights, calibration })
 }
 
 /// The rules that quantization needs, and no more: users who want the whole simplifier run it before.
@@ -114,12 +161,15 @@ fn prepare(
     let identity = RewritePass::new("eliminate_identity", vec![Box::new(EliminateIdentity)]);
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };
-    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &RequireOpset, &identity, &fold, &split];
+    let blocks = options.mode == Mode::Weights && options.needs_blocks();
+    let newer = options.weight_bits < 8 || blocks || options.activations.bits() > 8;
+    let opset = RequireOpset(if newer { NEWER_OPSET } else { OPSET });
+    let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &opset, &identity, &fold, &split];
     manager::run(model, &passes, cx, check)
 }
 
 /// Raises the operator set to what quantized operators need.
-struct RequireOpset;
+struct RequireOpset(i64);
 
 impl Pass for RequireOpset {
     fn name(&self) -> &'static str {
@@ -132,16 +182,68 @@ impl Pass for RequireOpset {
 
     fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
         let before = model.default_opset();
-        if before >= OPSET {
+        if before >= self.0 {
             return Ok(Outcome::default());
         }
-        opset::require(model, OPSET)?;
+        opset::require(model, self.0)?;
         Ok(Outcome { changes: 1, ..Outcome::default() })
     }
 }
 
+/// Quantizes weights alone: no ranges, and data only for rounding with feedback.
+fn weights_only(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    progress: &dyn Progress,
+    mut passes: Vec<PassReport>,
+) -> Result<Quantized> {
+    let mut weights = WeightPlan::draft(model, &step.options, Reached::All)?;
+    let prepared = model.clone();
+    let calibration = round(model, step, &mut weights, progress)?;
+    let write = WriteWeights { plan: weights };
+    passes.extend(manager::run(model, &[&write], cx, check)?);
+    let plan = Plan::empty(&step.options);
+    Ok(Quantized { passes, plan, prepared, weights: write.plan, calibration })
+}
+
+/// Writes layers whose inputs get their ranges when the model runs.
+fn dynamic(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    mut passes: Vec<PassReport>,
+    mut plan: Plan,
+) -> Result<Quantized> {
+    let prepared = model.clone();
+    let write = WriteDynamic { structure: plan.structure, options: step.options.clone() };
+    passes.extend(manager::run(model, &[&write], cx, check)?);
+    plan.structure = write.structure;
+    let weights = write_tables(model, step, cx, check, &mut passes)?;
+    let calibration = Calibration { samples: 0, random: false, method: "dynamic".into(), values: 0 };
+    Ok(Quantized { passes, plan, prepared, weights, calibration })
+}
+
+/// Stores tables of embeddings in few bits.
+fn write_tables(
+    model: &mut Model,
+    step: &QuantizeStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    passes: &mut Vec<PassReport>,
+) -> Result<WeightPlan> {
+    let mut plan = WeightPlan::draft(model, &step.options, Reached::Tables)?;
+    plan.round(&model.graph, &HashMap::new(), false)?;
+    let write = WriteWeights { plan };
+    passes.extend(manager::run(model, &[&write], cx, check)?);
+    Ok(write.plan)
+}
+
 fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
-    RangeSpec::new(8, options.activations == Eight::S8, options.symmetric_activations)
+    let eight = options.activations;
+    RangeSpec::new(eight.bits(), eight.is_signed(), options.symmetric_activations)
 }
 
 /// What is wanted: from the table of the recipe where it exists, else from data (and saved there).
@@ -162,14 +264,7 @@ fn table(
         }
         return Ok(table);
     }
-    let data = match &step.data {
-        Some(path) => {
-            let mut data = Dataset::open(path, &model.graph, None)?;
-            data.limit(step.samples.unwrap_or(usize::MAX));
-            data
-        }
-        None => Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
-    };
+    let data = open_data(model, step)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     progress.start("calibrating", data.batches(batch).len());
     let collected = runtime::collect(model, wanted, &data, batch, &|| progress.tick())?;
@@ -183,6 +278,18 @@ fn table(
         io::write_atomically(path, table.to_json()?.as_bytes())?;
     }
     Ok(table)
+}
+
+/// The samples that the step names, or random ones.
+pub(super) fn open_data(model: &Model, step: &QuantizeStep) -> Result<Dataset> {
+    let Some(path) = &step.data else {
+        let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+        data.link(&model.graph, &step.state)?;
+        return Ok(data);
+    };
+    let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
 }
 
 /// A hash of the model's operators, names and weights: the same file gives the same on every machine.

@@ -38,6 +38,9 @@ impl RunReport {
         if let Some(coverage) = &self.coverage {
             render_coverage(coverage, &mut out);
         }
+        if let Some(d) = &self.distillation {
+            super::distill::render(d, &mut out);
+        }
         out.push('\n');
         out.push_str(&self.drift.render_changes());
         out.push('\n');
@@ -76,7 +79,9 @@ fn render_prune(prune: &PruneReport, out: &mut String) {
     }
     if prune.samples > 0 {
         let kind = if prune.random { "RANDOM samples (no data were given)" } else { "samples" };
-        let _ = writeln!(out, "scored on {} {kind}", prune.samples);
+        let (samples, fitted, norms) = (prune.samples, prune.refitted, prune.reestimated);
+        let _ =
+            writeln!(out, "on {samples} {kind}: refitted {fitted} layers, re-estimated {norms} BatchNormalizations");
     }
     for note in &prune.notes {
         let _ = writeln!(out, "note  {note}");

@@ -11,11 +11,12 @@ use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
 use crate::drift::{self, Agreement, Change, DriftReport};
 use crate::error::{Context, Error, Result};
-use crate::io::{self, Dataset};
+use crate::io::{self, Dataset, State};
 use crate::ir::Model;
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
 use crate::passes::{Effect, PassContext};
+use crate::recover::Distillation;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -45,6 +46,9 @@ pub struct RunReport {
     /// How much was quantized, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// What training on a teacher's outputs did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distillation: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -58,6 +62,9 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
+    if recipe.distill.is_some() {
+        io::check_writable(output)?; // before hours of work
+    }
     let place = || input.display().to_string();
     let mut report = rewrite(recipe, &original, progress).context(place)?;
     let model = report.1;
@@ -68,9 +75,14 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref());
-        let fallback = fallback.or(recipe.prune.as_ref().and_then(|p| p.data.as_deref()));
-        execute(&original, &model, step, fallback, &mut report.drift, progress)?;
+        let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
+        let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(distill.map(|d| d.data.as_path()));
+        let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
+        // A student is held against its teacher: what it was before says little.
+        let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
+        let reference = teacher.as_ref().unwrap_or(&original);
+        execute(reference, &model, step, fallback, &mut report.drift, progress)?;
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
@@ -92,6 +104,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         sparsify: None,
         calibration: None,
         coverage: None,
+        distillation: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -115,16 +128,20 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
         let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
-        report.coverage = Some(Coverage::of(&done.prepared, &done.plan));
+        report.coverage = Some(done.coverage());
+        let empty = done.is_empty();
         report.calibration = Some(done.calibration);
         report.passes.extend(done.passes);
-        if done.plan.groups.is_empty() {
+        if empty {
             // What was prepared for it is of no use either.
             model = prior;
             let already = !quantized_ops(&done.prepared.graph).is_empty();
             let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
             report.notes.push(format!("{why}: it is written as it was"));
         }
+    }
+    if let Some(step) = &recipe.distill {
+        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
     }
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
@@ -187,8 +204,15 @@ pub fn validate_files(
         macs: macs(&a).zip(macs(&b)).map(|(a, b)| Change::new(a, b)),
         ..DriftReport::default()
     };
-    execute(&a, &b, step, None, &mut report, progress)?;
+    execute(&a, &b, step, Fallback::default(), &mut report, progress)?;
     Ok(report)
+}
+
+/// What earlier steps were fed, for a comparison that names nothing itself.
+#[derive(Clone, Copy, Default)]
+struct Fallback<'a> {
+    data: Option<&'a Path>,
+    state: Option<&'a State>,
 }
 
 /// Executes both models and fills in the report.
@@ -196,19 +220,25 @@ fn execute(
     original: &Model,
     rewritten: &Model,
     step: &ValidateStep,
-    fallback: Option<&Path>,
+    fallback: Fallback,
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
     let graph = &original.graph;
-    let data = match step.data.as_deref().or(fallback) {
+    let none = State::new();
+    let state = if step.state.is_empty() { fallback.state.unwrap_or(&none) } else { &step.state };
+    let data = match step.data.as_deref().or(fallback.data) {
         Some(path) => {
-            let mut data = Dataset::open(path, graph, step.label.as_deref())?;
+            let mut data = Dataset::open_stateful(path, graph, step.label.as_deref(), state)?;
             data.limit(step.samples.unwrap_or(usize::MAX));
             data
         }
         None if step.label.is_some() => return Err(Error::usage("labels need data: give --data")),
-        None => Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
+        None => {
+            let mut data = Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+            data.link(graph, state)?;
+            data
+        }
     };
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     let batches = data.batches(batch);

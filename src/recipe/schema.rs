@@ -3,11 +3,12 @@
 use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
-use crate::io::SaveOptions;
+use crate::io::{SaveOptions, State};
 use crate::passes::prune::PruneOptions;
 use crate::passes::quantize::QuantizeOptions;
 use crate::passes::simplify::FOLD_LIMIT;
 use crate::passes::sparsify::SparsifyOptions;
+use crate::recover::DistillOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -33,6 +34,9 @@ pub struct Recipe {
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
+    /// Distillation, if any; it comes last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub distill: Option<DistillStep>,
     /// What the result is compared on; absent: it is not executed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<ValidateStep>,
@@ -118,6 +122,12 @@ pub struct QuantizeStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name: `input = "output"`.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
+    /// A layer that could be quantized and is not becomes an error: see [`crate::passes::quantize::Coverage::skipped`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub strict: bool,
     /// What is quantized, and how it is spelled.
     pub options: QuantizeOptions,
 }
@@ -159,6 +169,25 @@ impl Default for CalibrationMethod {
     }
 }
 
+/// Training on the outputs of a teacher.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct DistillStep {
+    /// The teacher's file.
+    pub teacher: PathBuf,
+    /// Training data.
+    pub data: PathBuf,
+    /// The array of integer class labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// At most this many samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// How.
+    #[serde(default)]
+    pub options: DistillOptions,
+}
+
 /// Comparison of the result with the original.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -171,6 +200,9 @@ pub struct ValidateStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name; those of the quantization step where there are none.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
     /// Bounds that the result must keep.
     pub gate: Gate,
 }
@@ -194,7 +226,17 @@ fn is_default<T: Default + PartialEq>(options: &T) -> bool {
 impl Default for Recipe {
     fn default() -> Self {
         let (passes, save) = (PassOptions::default(), SaveOptions::default());
-        Self { version: RECIPE_VERSION, simplify: None, prune: None, sparsify: None, quantize: None, validate: None, passes, save }
+        Self {
+            version: RECIPE_VERSION,
+            simplify: None,
+            prune: None,
+            sparsify: None,
+            quantize: None,
+            distill: None,
+            validate: None,
+            passes,
+            save,
+        }
     }
 }
 
@@ -229,6 +271,13 @@ impl Recipe {
         }
         if let Some(s) = &self.sparsify {
             s.options.check()?;
+        }
+        if let Some(d) = &self.distill {
+            positive(&[("samples", d.samples)])?;
+            d.options.check()?;
+            if d.options.label_weight > 0.0 && d.label.is_none() {
+                return Err(Error::usage("a label weight needs labels: give --label"));
+            }
         }
         match &self.validate {
             Some(v) => v.check(),

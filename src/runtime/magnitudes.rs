@@ -18,23 +18,45 @@ pub fn channel_rms(
     batch: usize,
     tick: &(dyn Fn() + Sync),
 ) -> Result<Vec<Option<Vec<f32>>>> {
+    let moments = channel_moments(model, wanted, data, batch, tick)?;
+    let root = |(_, squares): (Vec<f32>, Vec<f32>)| squares.into_iter().map(f32::sqrt).collect();
+    Ok(moments.into_iter().map(|m| m.map(root)).collect())
+}
+
+/// Mean and mean square of each channel, as [`channel_rms`].
+///
+/// # Errors
+/// As [`channel_rms`].
+pub fn channel_moments(
+    model: &Model,
+    wanted: &[(String, usize)],
+    data: &Dataset,
+    batch: usize,
+    tick: &(dyn Fn() + Sync),
+) -> Result<Vec<Option<(Vec<f32>, Vec<f32>)>>> {
     let observe = wanted.iter().map(|(name, _)| name.clone()).collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
-    let work = |means: &mut Vec<ChannelMeans>, i: usize, feed: &Feed| {
+    let nothing = || vec![[ChannelMeans::default(), ChannelMeans::default()]; wanted.len()];
+    let work = |all: &mut Vec<[ChannelMeans; 2]>, i: usize, feed: &Feed| {
         let values = runner.run(feed).context(|| format!("batch {i}"))?;
         let observed = &values[model.graph.outputs().len()..];
-        for ((value, mean), (name, axis)) in observed.iter().zip(means).zip(wanted) {
-            let squares: Vec<f32> = value.as_f32()?.iter().map(|x| x * x).collect();
-            mean.update(&squares, value.shape(), *axis as i64).context(|| format!("value \"{name}\""))?;
+        for ((value, mean), (name, axis)) in observed.iter().zip(all).zip(wanted) {
+            let place = || format!("value \"{name}\"");
+            let x = value.as_f32()?;
+            let squares: Vec<f32> = x.iter().map(|x| x * x).collect();
+            mean[0].update(&x, value.shape(), *axis as i64).context(place)?;
+            mean[1].update(&squares, value.shape(), *axis as i64).context(place)?;
         }
         tick();
         Ok(())
     };
-    let parts = data.batches(batch).fold(|| vec![ChannelMeans::default(); wanted.len()], work)?;
-    let mut all = vec![ChannelMeans::default(); wanted.len()];
+    let parts = data.batches(batch).fold(nothing, work)?;
+    let mut all = nothing();
     for part in parts {
-        all.iter_mut().zip(&part).try_for_each(|(a, b)| a.merge(b))?;
+        for (a, b) in all.iter_mut().zip(&part) {
+            a[0].merge(&b[0])?;
+            a[1].merge(&b[1])?;
+        }
     }
-    let root = |m: &ChannelMeans| Some(m.finish()?.into_iter().map(f32::sqrt).collect());
-    Ok(all.iter().map(root).collect())
+    Ok(all.iter().map(|[mean, squares]| Some((mean.finish()?, squares.finish()?))).collect())
 }

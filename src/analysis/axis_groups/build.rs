@@ -240,8 +240,7 @@ impl<'a> Builder<'a> {
 
     /// Whether the operator writes a new constant to this slot where its axes are cut.
     fn made_anew(&self, id: NodeId, slot: usize) -> bool {
-        let types: Vec<Option<&Type>> =
-            self.graph.node_outputs(id).into_iter().map(|v| self.graph.ty(v?)).collect();
+        let types: Vec<Option<&Type>> = self.graph.node_outputs(id).into_iter().map(|v| self.graph.ty(v?)).collect();
         let cx = self.contexts.of(id);
         let links = ops::spec(&self.graph.node(id).op)
             .and_then(|spec| spec.axis_links(&LinkContext { cx: &cx, outputs: &types }));

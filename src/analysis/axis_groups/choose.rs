@@ -80,7 +80,9 @@ fn take(b: &mut Builder, choice: &Choice, k: usize) {
         }
     }
     let (factor, inner) = choice.factors[k];
-    let (Some((flat, size)), Some((first, classes))) = (b.atoms.axis(choice.flat), b.atoms.axis(factor)) else { return };
+    let (Some((flat, size)), Some((first, classes))) = (b.atoms.axis(choice.flat), b.atoms.axis(factor)) else {
+        return;
+    };
     for i in 0..size {
         b.atoms.join(flat + i, first + (i / inner as u32) % classes.max(1));
     }

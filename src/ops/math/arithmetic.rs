@@ -1,12 +1,14 @@
 //! Arithmetic with numpy's broadcasting: Add, Sub, Mul, Div, Pow, Mod, PRelu, the bitwise operations, and the variadic
 //! Sum, Mean, Min and Max.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::Dim;
+use crate::math::{Array, View, binary, broadcast_dims, reduce_to};
 use crate::ops::axes::{AxisLinks, LinkContext, broadcast_links};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::{broadcast_attributes, stretched};
 use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// The output has the first input's element type and the broadcast shape of all.
 pub struct Arithmetic;
@@ -48,10 +50,34 @@ impl OpSpec for Arithmetic {
         Ok(out)
     }
 
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        // The first forms stretched the second input only, along an axis that an attribute named.
+        let supported = matches!(
+            &*cx.node.op.op_type,
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "PRelu" | "Sum" | "Mean" | "Min" | "Max"
+        );
+        if cx.opset < 7 || !supported { None } else { rule!(forward, backward) }
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         match &*cx.node.op.op_type {
             "Add" | "Mul" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0, 1] },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let rank = |k| cx.shape(k).map(<[Dim]>::len);
+        match &*cx.node.op.op_type {
+            // Slopes multiply what is negative, whatever their own sign.
+            "PRelu" => ChannelRole::same(axis),
+            // Of constants, the caller sees to their factors.
+            "Add" | "Sub"
+                if rank(0).is_some() && (rank(0) == rank(1) || cx.constant(0).or(cx.constant(1)).is_some()) =>
+            {
+                ChannelRole::Passes { inputs: vec![0, 1], axis, repeat: 1 }
+            }
+            _ => ChannelRole::Barrier,
         }
     }
 
@@ -140,4 +166,121 @@ fn extreme(a: &Dim, b: &Dim, pick: fn(i64, i64) -> i64) -> Dim {
         (x, y) if x == y && *x != Dim::Unknown => x.clone(),
         _ => Dim::Unknown,
     }
+}
+
+/// What a binary operation computes, and its two partial derivatives times the gradient of the output.
+type Partials<T> = (fn(T, T) -> T, fn(T, T, T) -> T, fn(T, T, T) -> T);
+
+fn partials<T: Element>(op: &str) -> Result<Partials<T>> {
+    Ok(match op {
+        "Sub" => (|a, b| a - b, |_, _, d| d, |_, _, d| -d),
+        "Mul" => (|a, b| a * b, |_, b, d| d * b, |a, _, d| d * a),
+        "Div" => (|a, b| a / b, |_, b, d| d / b, |a, b, d| -d * a / (b * b)),
+        "Pow" => (power, |a, b, d| if b == T::zero() { b } else { d * b * power(a, b - T::one()) }, power_by_exponent),
+        "PRelu" => (
+            |x, s| if x < T::zero() { x * s } else { x },
+            |x, s, d| if x < T::zero() { d * s } else { d },
+            |x, _, d| if x < T::zero() { d * x } else { T::zero() },
+        ),
+        // Equal operands share the gradient.
+        "Min" => (|a, b| if b < a || b.is_nan() { b } else { a }, |a, b, d| share(b - a, d), |a, b, d| share(a - b, d)),
+        "Max" => (|a, b| if b > a || b.is_nan() { b } else { a }, |a, b, d| share(a - b, d), |a, b, d| share(b - a, d)),
+        _ => (|a, b| a + b, |_, _, d| d, |_, _, d| d),
+    })
+}
+
+/// The part of `d` that goes to an operand that wins by `lead`.
+fn share<T: Element>(lead: T, d: T) -> T {
+    if lead > T::zero() {
+        d
+    } else if lead == T::zero() {
+        d * T::of(0.5)
+    } else {
+        T::zero()
+    }
+}
+
+fn power<T: Element>(a: T, b: T) -> T {
+    if b == T::of(2.0) { a * a } else { a.powf(b) }
+}
+
+fn power_by_exponent<T: Element>(a: T, b: T, d: T) -> T {
+    if a > T::zero() { d * a.powf(b) * a.ln() } else { T::zero() }
+}
+
+/// Inputs from the left, folded: the running results, of which the last is the output.
+fn folded<T: Element>(op: &str, inputs: &[Array<T>]) -> Result<Vec<Array<T>>> {
+    let (f, ..) = partials::<T>(op)?;
+    let mut results = vec![inputs[0].clone()];
+    for b in &inputs[1..] {
+        let a = &results[results.len() - 1];
+        let dims = broadcast_dims(a.dims(), b.dims());
+        let dims = dims.ok_or_else(|| Error::invalid(format!("{:?} and {:?} do not broadcast", a.dims(), b.dims())))?;
+        // Addition and multiplication have loops of their own, without a call per element.
+        let y = match op {
+            "Mul" => binary(a, b, &dims, |a, b| a * b),
+            "Sub" => binary(a, b, &dims, |a, b| a - b),
+            "Add" | "Sum" | "Mean" => binary(a, b, &dims, |a, b| a + b),
+            _ => binary(a, b, &dims, f),
+        };
+        results.push(y);
+    }
+    if op == "Mean" {
+        let by = T::one() / T::of(inputs.len() as f64);
+        let last = results.len() - 1;
+        results[last] = results[last].map(|x| x * by);
+    }
+    Ok(results)
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let inputs: Vec<Array<T>> = (0..f.inputs.len()).map(|k| f.number(k)).collect::<Result<_>>()?;
+    let mut results = folded(&f.cx.node.op.op_type, &inputs)?;
+    Ok(Computed::one(results.pop().ok_or_else(|| Error::invalid("it has no inputs"))?))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let op = &*b.cx.node.op.op_type;
+    let inputs: Vec<Array<T>> = (0..b.inputs.len()).map(|k| b.number(k)).collect::<Result<_>>()?;
+    let mut grads: Gradients<T> = vec![None; inputs.len()];
+    let mut dy = b.grad()?.clone();
+    if matches!(op, "Add" | "Sum" | "Mean") {
+        if op == "Mean" {
+            let by = T::one() / T::of(inputs.len() as f64);
+            dy = dy.map(|d| d * by);
+        }
+        for (k, x) in inputs.iter().enumerate().filter(|(k, _)| b.wants(*k)) {
+            grads[k] = Some(reduce_to(dy.clone(), x.dims()));
+        }
+        return Ok(grads);
+    }
+    let (_, left, right) = partials::<T>(op)?;
+    let results = folded(op, &inputs)?;
+    for k in (1..inputs.len()).rev() {
+        let (x, y) = (&results[k - 1], &inputs[k]);
+        let through = |f: fn(T, T, T) -> T, target: &Array<T>| {
+            let dims = dy.dims();
+            let d = match op {
+                "Mul" => binary(if std::ptr::eq(target, y) { x } else { y }, &dy, dims, |a, d| a * d),
+                _ => {
+                    // Both operands spread out, then one pass over three arrays.
+                    let whole = |a: &Array<T>| View::dense(a.dims()).broadcast(dims).read(a.data());
+                    let (x, y) = (whole(x), whole(y));
+                    let elements = x.iter().zip(&y).zip(dy.data()).map(|((&x, &y), &d)| f(x, y, d));
+                    Array::new(dims, elements.collect())
+                }
+            };
+            reduce_to(d, target.dims())
+        };
+        if b.wants(k) {
+            grads[k] = Some(through(right, y));
+        }
+        if k > 1 || b.wants(0) {
+            dy = through(left, x);
+        }
+    }
+    if b.wants(0) {
+        grads[0] = Some(dy);
+    }
+    Ok(grads)
 }

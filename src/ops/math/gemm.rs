@@ -2,9 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::math::{Array, Unfold, View, matmul, reduce_to};
 use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, Upgrade, WeightRole, op,
+};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -50,6 +54,10 @@ impl OpSpec for Gemm {
         output(cx.elem(0), gemm_shape(cx, 0, 1)?)
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         let plain = |name| float(cx, name, 1.0).is_ok_and(|x| x == 1.0);
         let untransposed = int(cx, "transA", 0).is_ok_and(|t| t == 0);
@@ -59,6 +67,13 @@ impl OpSpec for Gemm {
         }
         let weight_axis = if trans_b != 0 { 0 } else { 1 };
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let (trans_a, trans_b) = (int(cx, "transA", 0).ok()? != 0, int(cx, "transB", 0).ok()? != 0);
+        let (channel_axis, block_axis) = if trans_b { (0, 1) } else { (1, 0) };
+        let unfold = (!trans_a).then_some((0, Unfold::Last));
+        Some(WeightRole { slot: 1, channel_axis, block_axis, purpose: Purpose::Product(unfold) })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
@@ -92,4 +107,72 @@ impl OpSpec for Gemm {
         }
         Some(links)
     }
+}
+
+/// Rows, inner size, columns; the layouts of `A` and `B` after transposition; alpha and beta.
+struct Product<T> {
+    sizes: (usize, usize, usize),
+    a: (usize, usize),
+    b: (usize, usize),
+    transposed: (bool, bool),
+    alpha: T,
+    beta: T,
+}
+
+fn product<T: Element>(cx: &InferContext, a: &[usize], b: &[usize]) -> Result<Product<T>> {
+    let (ta, tb) = (int(cx, "transA", 0)? != 0, int(cx, "transB", 0)? != 0);
+    let ([a0, a1], [b0, b1]) = (a, b) else { return Err(Error::invalid("its operands are no matrices")) };
+    let (m, k) = if ta { (*a1, *a0) } else { (*a0, *a1) };
+    let n = if tb { *b0 } else { *b1 };
+    Ok(Product {
+        sizes: (m, k, n),
+        a: if ta { (1, m) } else { (k, 1) },
+        b: if tb { (1, k) } else { (n, 1) },
+        transposed: (ta, tb),
+        alpha: T::of(float(cx, "alpha", 1.0)?.into()),
+        beta: T::of(float(cx, "beta", 1.0)?.into()),
+    })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (a, b) = (f.float(0)?, f.float(1)?);
+    let p = product::<T>(f.cx, a.dims(), b.dims())?;
+    let dims = [p.sizes.0, p.sizes.2];
+    let (mut y, beta) = match f.optional(2) {
+        Some(c) => (View::dense(c.dims()).broadcast(&dims).read(c.data()), p.beta),
+        None => (vec![T::zero(); dims[0] * dims[1]], T::zero()),
+    };
+    matmul(p.sizes, p.alpha, (a.data(), p.a), (b.data(), p.b), beta, &mut y);
+    Ok(Computed::one(Array::new(&dims, y)))
+}
+
+fn backward<T: Element>(g: &Backward<T>) -> Result<Gradients<T>> {
+    let (a, b, dy) = (g.float(0)?, g.float(1)?, g.grad()?);
+    let p = product::<T>(g.cx, a.dims(), b.dims())?;
+    let (m, k, n) = p.sizes;
+    let (straight, turned) = ((n, 1), (1, n));
+    let flip = |l: (usize, usize)| (l.1, l.0);
+    let mut grads = vec![None; g.inputs.len()];
+    if g.wants(0) {
+        let mut da = Array::zeros(a.dims());
+        let (b, dy) = (b.data(), dy.data());
+        match p.transposed.0 {
+            false => matmul((m, n, k), p.alpha, (dy, straight), (b, flip(p.b)), T::zero(), da.data_mut()),
+            true => matmul((k, n, m), p.alpha, (b, p.b), (dy, turned), T::zero(), da.data_mut()),
+        }
+        grads[0] = Some(da);
+    }
+    if g.wants(1) {
+        let mut db = Array::zeros(b.dims());
+        let (a, dy) = (a.data(), dy.data());
+        match p.transposed.1 {
+            false => matmul((k, m, n), p.alpha, (a, flip(p.a)), (dy, straight), T::zero(), db.data_mut()),
+            true => matmul((n, m, k), p.alpha, (dy, turned), (a, p.a), T::zero(), db.data_mut()),
+        }
+        grads[1] = Some(db);
+    }
+    if g.wants(2) {
+        grads[2] = Some(reduce_to(dy.map(|d| d * p.beta), g.float(2)?.dims()));
+    }
+    Ok(grads)
 }

@@ -2,9 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::math::{Array, Unfold, View, broadcast_dims, gemm, matmul, reduce_to};
 use crate::ops::axes::{AxisFact, AxisLinks, LinkContext, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
+use rayon::prelude::*;
 
 /// Matrix product with numpy's semantics.
 pub struct MatMul;
@@ -55,11 +58,23 @@ impl OpSpec for MatMul {
         output(cx.elem(0), matmul_shape(cx, 0, 1)?)
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if !is_f32(cx, 0) || cx.shape(1).map(<[Dim]>::len) != Some(2) {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        if cx.shape(1).map(<[Dim]>::len) != Some(2) {
+            return None;
+        }
+        let purpose = Purpose::Product(Some((0, Unfold::Last)));
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
@@ -99,4 +114,127 @@ impl OpSpec for MatMul {
         }
         Some(links)
     }
+}
+
+/// Both operands as batches of matrices.
+struct Batches {
+    /// Shape of the batch axes of the result.
+    batch: Vec<usize>,
+    /// Rows, inner size, columns.
+    sizes: (usize, usize, usize),
+    /// Shapes of the operands with the axes that a vector lacks.
+    shapes: [Vec<usize>; 2],
+    /// First element of each matrix, per operand.
+    starts: [Vec<usize>; 2],
+}
+
+impl Batches {
+    fn new(a: &[usize], b: &[usize]) -> Result<Self> {
+        let (a, b) = (
+            if a.len() == 1 { vec![1, a[0]] } else { a.to_vec() },
+            if b.len() == 1 { vec![b[0], 1] } else { b.to_vec() },
+        );
+        let ([a_batch @ .., m, k], [b_batch @ .., k_b, n]) = (&a[..], &b[..]) else {
+            return Err(Error::invalid("an operand is a scalar"));
+        };
+        let batch = broadcast_dims(a_batch, b_batch).filter(|_| k == k_b);
+        let batch = batch.ok_or_else(|| Error::invalid(format!("shapes {a:?} and {b:?} do not multiply")))?;
+        let starts = |own: &[usize], size: usize| {
+            let view = View::dense(own).broadcast(&batch);
+            let at = |i: usize| {
+                let mut i = i;
+                let mut at = 0;
+                for (d, s) in batch.iter().zip(&view.strides).rev() {
+                    at += i % d * *s as usize;
+                    i /= d;
+                }
+                at * size
+            };
+            (0..batch.iter().product()).map(at).collect()
+        };
+        let starts = [starts(a_batch, m * k), starts(b_batch, k * n)];
+        Ok(Self { sizes: (*m, *k, *n), starts, batch: batch.clone(), shapes: [a, b] })
+    }
+
+    /// Whether the right operand is one matrix: then all rows of the left one are rows of one matrix too.
+    fn shares_right(&self) -> bool {
+        self.shapes[1].len() == 2 && self.shapes[0].len() > 1
+    }
+
+    fn rows(&self) -> usize {
+        self.batch.iter().product::<usize>() * self.sizes.0
+    }
+
+    /// The product of matrix `i` of two operands, for each `i`, in parallel.
+    fn each<T: Element>(
+        &self,
+        sizes: (usize, usize, usize),
+        (a, a_at, la): (&[T], &dyn Fn(usize) -> usize, (usize, usize)),
+        (b, b_at, lb): (&[T], &dyn Fn(usize) -> usize, (usize, usize)),
+    ) -> Vec<T> {
+        let (m, _, n) = sizes;
+        let count: usize = self.batch.iter().product();
+        let mut c = vec![T::zero(); count * m * n];
+        let starts: Vec<(usize, usize)> = (0..count).map(|i| (a_at(i), b_at(i))).collect();
+        if m * n > 0 {
+            c.par_chunks_mut(m * n).zip(starts).for_each(|(c, (i, j))| {
+                gemm(sizes, T::one(), (&a[i..], la), (&b[j..], lb), T::zero(), (c, (n, 1)));
+            });
+        }
+        c
+    }
+
+    fn stacked(&self, rows: usize, columns: usize) -> Vec<usize> {
+        [&self.batch[..], &[rows, columns]].concat()
+    }
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (a, b) = (f.float(0)?, f.float(1)?);
+    let p = Batches::new(a.dims(), b.dims())?;
+    let (m, k, n) = p.sizes;
+    let y = if p.shares_right() {
+        let mut y = vec![T::zero(); p.rows() * n];
+        matmul((p.rows(), k, n), T::one(), (a.data(), (k, 1)), (b.data(), (n, 1)), T::zero(), &mut y);
+        y
+    } else {
+        let (a_at, b_at) = (|i: usize| p.starts[0][i], |i: usize| p.starts[1][i]);
+        p.each((m, k, n), (a.data(), &a_at, (k, 1)), (b.data(), &b_at, (n, 1)))
+    };
+    Ok(Computed::one(Array::new(&f.shape()?, y)))
+}
+
+fn backward<T: Element>(g: &Backward<T>) -> Result<Gradients<T>> {
+    let (a, b, dy) = (g.float(0)?, g.float(1)?, g.grad()?);
+    let p = Batches::new(a.dims(), b.dims())?;
+    let (m, k, n) = p.sizes;
+    let dy_at = |i: usize| i * m * n;
+    let mut grads = vec![None, None];
+    if p.shares_right() {
+        let (rows, one) = (p.rows(), T::one());
+        if g.wants(0) {
+            let mut da = Array::zeros(a.dims());
+            matmul((rows, n, k), one, (dy.data(), (n, 1)), (b.data(), (1, n)), T::zero(), da.data_mut());
+            grads[0] = Some(da);
+        }
+        if g.wants(1) {
+            let mut db = Array::zeros(b.dims());
+            matmul((k, rows, n), one, (a.data(), (1, k)), (dy.data(), (n, 1)), T::zero(), db.data_mut());
+            grads[1] = Some(db);
+        }
+        return Ok(grads);
+    }
+    if g.wants(0) {
+        let b_at = |i: usize| p.starts[1][i];
+        let da = p.each((m, n, k), (dy.data(), &dy_at, (n, 1)), (b.data(), &b_at, (1, n)));
+        let da = reduce_to(Array::new(&p.stacked(m, k), da), &p.shapes[0]);
+        grads[0] = Some(da.reshaped(a.dims()));
+    }
+    if g.wants(1) {
+        let a_at = |i: usize| p.starts[0][i];
+        let db = p.each((k, m, n), (a.data(), &a_at, (1, k)), (dy.data(), &dy_at, (n, 1)));
+        let db = reduce_to(Array::new(&p.stacked(k, n), db), &p.shapes[1]);
+        grads[1] = Some(db.reshaped(b.dims()));
+    }
+    Ok(grads)
 }

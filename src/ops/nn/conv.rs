@@ -2,10 +2,12 @@
 
 use crate::error::Result;
 use crate::ir::Type;
+use crate::math::{Array, ConvGeometry, Unfold, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
-use crate::ops::window::conv_shape;
+use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
+use crate::ops::window::{conv_patches, conv_shape, last_three, placed};
 
 /// Convolution.
 pub struct Conv;
@@ -19,11 +21,21 @@ impl OpSpec for Conv {
         output(cx.elem(0), conv_shape(cx, 0, 1)?)
     }
 
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        let rank = cx.shape(0).map_or(0, <[_]>::len);
+        if rank > 5 { None } else { rule!(forward, backward) }
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if !is_f32(cx, 0) {
             return QuantRole::Opaque;
         }
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis: 0 })
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let unfold = conv_patches(cx, 1).map(|patches| (0, Unfold::Patches(patches)));
+        Some(WeightRole { slot: 1, channel_axis: 0, block_axis: 1, purpose: Purpose::Product(unfold) })
     }
 
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
@@ -88,4 +100,41 @@ pub fn narrow_groups(cx: &LinkContext, kept: &Kept, w: usize) -> Narrowed {
         },
         _ => Narrowed::Same,
     }
+}
+
+/// The sizes of a convolution of `x` with `w` that gives `y`.
+pub fn geometry(cx: &InferContext, x: &[usize], w: &[usize], y: &[usize]) -> Result<ConvGeometry> {
+    let axes = placed(cx, &w[2..], &x[2..], &y[2..])?;
+    let groups = int(cx, "group", 1)?.max(1) as usize;
+    Ok(ConvGeometry {
+        batch: x[0],
+        groups,
+        inputs: w[1],
+        outputs: w[0] / groups,
+        input: last_three(&x[2..], 1),
+        output: last_three(&y[2..], 1),
+        kernel: axes.map(|a| a.kernel),
+        stride: axes.map(|a| a.stride),
+        dilation: axes.map(|a| a.dilation),
+        pad: axes.map(|a| a.before),
+    })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (x, w, dims) = (f.float(0)?, f.float(1)?, f.shape()?);
+    let g = geometry(f.cx, x.dims(), w.dims(), &dims)?;
+    let y = conv_forward(&g, x.data(), w.data(), f.optional(2).map(Array::data));
+    Ok(Computed::one(Array::new(&dims, y)))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, w, dy) = (b.float(0)?, b.float(1)?, b.grad()?);
+    let g = geometry(b.cx, x.dims(), w.dims(), dy.dims())?;
+    let wants = [0, 1, 2].map(|k| b.wants(k));
+    let [dx, dw, db] = conv_backward(&g, x.data(), w.data(), dy.data(), wants);
+    let channels = [w.dims()[0]];
+    let shaped = [(x.dims(), dx), (w.dims(), dw), (&channels[..], db)].into_iter().zip(wants);
+    let mut grads: Gradients<T> = shaped.map(|((dims, d), want)| want.then(|| Array::new(dims, d))).collect();
+    grads.truncate(b.inputs.len());
+    Ok(grads)
 }

@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
+use crate::math::{Array, Blocks, ConvGeometry, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
-use crate::ops::rules::{count, int, ints, mul_dims, output};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
-use crate::ops::window::{Window, kernel_of};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
+use crate::ops::rules::{count, int, ints, mul_dims, output, string};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, WeightRole, op};
+use crate::ops::window::{Window, kernel_of, last_three, placed};
 
 /// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
 pub struct ConvTranspose;
@@ -17,6 +19,16 @@ impl OpSpec for ConvTranspose {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        // [inputs, outputs / group, window...]
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose: Purpose::Product(None) })
+    }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        let rank = cx.shape(0).map_or(0, <[_]>::len);
+        if rank > 5 { None } else { rule!(forward, backward) }
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
@@ -91,4 +103,65 @@ fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
         shape.push(window.transposed(i, size, extra.get(i).copied().unwrap_or(0))?);
     }
     Ok(Some(shape))
+}
+
+/// The convolution of which this is the transpose: from `y` to `x`.
+fn geometry(cx: &InferContext, x: &[usize], w: &[usize], y: &[usize]) -> Result<ConvGeometry> {
+    let mut axes = placed(cx, &w[2..], &y[2..], &x[2..])?;
+    let auto = string(cx, "auto_pad", "NOTSET")?;
+    let (input, output) = (last_three(&x[2..], 1), last_three(&y[2..], 1));
+    if auto.starts_with("SAME") || ints(cx, "output_shape")?.is_some() {
+        let extra = last_three(ints(cx, "output_padding")?.unwrap_or_default(), 0);
+        for (i, a) in axes.iter_mut().enumerate() {
+            let full = (a.stride * input[i].saturating_sub(1) + (a.kernel - 1) * a.dilation + 1) as isize;
+            let total = (full + extra[i] as isize - output[i] as isize).max(0);
+            a.before = if auto == "SAME_UPPER" { total / 2 } else { total - total / 2 };
+        }
+    }
+    let groups = int(cx, "group", 1)?.max(1) as usize;
+    Ok(ConvGeometry {
+        batch: x[0],
+        groups,
+        inputs: w[1],
+        outputs: w[0] / groups,
+        input: output,
+        output: input,
+        kernel: axes.map(|a| a.kernel),
+        stride: axes.map(|a| a.stride),
+        dilation: axes.map(|a| a.dilation),
+        pad: axes.map(|a| a.before),
+    })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (x, w, dims) = (f.float(0)?, f.float(1)?, f.shape()?);
+    let g = geometry(f.cx, x.dims(), w.dims(), &dims)?;
+    let [mut y, ..] = conv_backward(&g, &[], w.data(), x.data(), [true, false, false]);
+    let plane: usize = dims[2..].iter().product();
+    if let Some(bias) = f.optional(2)
+        && plane > 0
+    {
+        let planes = y.chunks_mut(plane).zip(bias.data().iter().cycle());
+        planes.for_each(|(y, &b)| y.iter_mut().for_each(|y| *y += b));
+    }
+    Ok(Computed::one(Array::new(&dims, y)))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, w, dy) = (b.float(0)?, b.float(1)?, b.grad()?);
+    let g = geometry(b.cx, x.dims(), w.dims(), dy.dims())?;
+    let mut grads = vec![None; b.inputs.len()];
+    if b.wants(0) {
+        grads[0] = Some(Array::new(x.dims(), conv_forward(&g, dy.data(), w.data(), None)));
+    }
+    if b.wants(1) {
+        let [_, dw, _] = conv_backward(&g, dy.data(), w.data(), x.data(), [false, true, false]);
+        grads[1] = Some(Array::new(w.dims(), dw));
+    }
+    if b.wants(2) {
+        let mut reduced = vec![true; dy.rank()];
+        reduced[1] = false;
+        grads[2] = Some(Blocks::new(dy.dims(), &reduced).sum(dy));
+    }
+    Ok(grads)
 }

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::ir::{DType, Tensor};
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{float, int, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -18,6 +19,11 @@ impl OpSpec for Dropout {
         let shape = cx.shape(0).map(<[_]>::to_vec);
         let mask = if cx.opset < 10 { cx.elem(0) } else { Some(DType::Bool) };
         Ok(vec![Inferred::tensor(cx.elem(0), shape.clone()), Inferred::tensor(mask, shape)])
+    }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        // In inference, the identity; its mask is not computed.
+        if cx.used_outputs > 1 { None } else { rule!(reshape_forward, reshape_backward) }
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {

@@ -2,8 +2,11 @@
 
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim, Tensor};
+use crate::math::Array;
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, elementwise_links, input};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::step;
+use crate::ops::normalize::{self, Rows};
 use crate::ops::rules::{int, same_as, size};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Source, Step, Upgrade, op};
 
@@ -17,6 +20,10 @@ impl OpSpec for GroupNormalization {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         same_as(cx, 0)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
@@ -71,4 +78,26 @@ impl OpSpec for GroupNormalization {
             _ => Narrowed::Same,
         }
     }
+}
+
+fn rows<T: Element>(cx: &InferContext, x: &Array<T>, scale: &Array<T>) -> Result<Rows> {
+    let (dims, groups) = (x.dims(), int(cx, "num_groups", 1)?.max(1) as usize);
+    let (per_group, plane): (usize, usize) = (dims[1] / groups, dims[2..].iter().product());
+    // One scale per channel as of operator set 21, one per group before.
+    let each = scale.len() / groups.max(1);
+    Ok(Rows {
+        len: per_group * plane,
+        centred: true,
+        parameters: vec![groups, each, 1],
+        input: vec![dims[0], groups, per_group, plane],
+        epsilon: 1e-5,
+    })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    normalize::forward(f, &rows(f.cx, f.float(0)?, f.float(1)?)?)
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    normalize::backward(b, &rows(b.cx, b.float(0)?, b.float(1)?)?)
 }

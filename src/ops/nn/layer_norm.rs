@@ -2,7 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
+use crate::math::Array;
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input, output};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
+use crate::ops::normalize::{self, Rows};
 use crate::ops::rules::{axis, int};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
@@ -51,4 +54,28 @@ impl OpSpec for LayerNormalization {
         }
         Some(links)
     }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        // Mean and deviation as outputs have no rule.
+        if cx.used_outputs > 1 { None } else { rule!(forward, backward) }
+    }
+}
+
+fn rows<T: Element>(cx: &InferContext, x: &Array<T>, scale: &Array<T>) -> Result<Rows> {
+    let at = axis(int(cx, "axis", -1)?, x.rank())?;
+    Ok(Rows {
+        len: x.dims()[at..].iter().product(),
+        centred: true,
+        parameters: scale.dims().to_vec(),
+        input: x.dims().to_vec(),
+        epsilon: 1e-5,
+    })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    normalize::forward(f, &rows(f.cx, f.float(0)?, f.float(1)?)?)
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    normalize::backward(b, &rows(b.cx, b.float(0)?, b.float(1)?)?)
 }

@@ -3,7 +3,9 @@
 
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim};
+use crate::math::{Array, View, log_softmax, log_softmax_backward, softmax, softmax_backward};
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::step;
 use crate::ops::rules::{axis, changed, int, is_f32, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Source, Step, Upgrade, op};
@@ -26,6 +28,10 @@ impl OpSpec for Softmax {
             }
         }
         same_as(cx, 0)
+    }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        if &*cx.node.op.op_type == "Hardmax" { None } else { rule!(forward, backward) }
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -94,4 +100,45 @@ fn single_axis(cx: &InferContext, given: i64) -> Option<i64> {
         [k] => Some(k as i64),
         _ => None,
     }
+}
+
+/// The order of the axes in which rows are contiguous, and the length of a row.
+fn rows(cx: &InferContext, dims: &[usize]) -> Result<(Vec<usize>, usize)> {
+    let given = int(cx, "axis", if cx.opset < 13 { 1 } else { -1 })?;
+    let mut order: Vec<usize> = (0..dims.len()).collect();
+    if cx.opset < 13 {
+        let at =
+            if i64::try_from(dims.len()).is_ok_and(|r| r == given) { dims.len() } else { axis(given, dims.len())? };
+        return Ok((order, dims[at..].iter().product()));
+    }
+    let at = axis(given, dims.len())?;
+    order.remove(at);
+    order.push(at);
+    Ok((order, dims[at]))
+}
+
+/// `work` on the elements with rows contiguous; its result in the order of the array.
+fn by_rows<T: Element>(x: &Array<T>, order: &[usize], work: impl Fn(&[T]) -> Vec<T>) -> Array<T> {
+    if order.is_sorted() {
+        return Array::new(x.dims(), work(x.data()));
+    }
+    let view = View::dense(x.dims()).permuted(order);
+    let mut out = Array::zeros(x.dims());
+    view.add_to(out.data_mut(), &work(&view.read(x.data())));
+    out
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    let (order, n) = rows(f.cx, x.dims())?;
+    let kernel = if &*f.cx.node.op.op_type == "Softmax" { softmax } else { log_softmax };
+    Ok(Computed::one(by_rows(x, &order, |x| kernel(x, n))))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (y, dy) = (b.output()?, b.grad()?);
+    let (order, n) = rows(b.cx, y.dims())?;
+    let kernel = if &*b.cx.node.op.op_type == "Softmax" { softmax_backward } else { log_softmax_backward };
+    let dy = View::dense(dy.dims()).permuted(&order).read(dy.data());
+    Ok(b.first(by_rows(y, &order, |y| kernel(y, &dy, n))))
 }

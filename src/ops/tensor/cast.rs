@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, DType, Dim};
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -47,6 +48,11 @@ impl OpSpec for Cast {
         Ok(out)
     }
 
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        let floats = target(cx).ok()??.is_float() && cx.elem(0)?.is_float();
+        if floats { rule!(forward, backward) } else { None }
+    }
+
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
         match (target(cx), cx.opset < 6) {
             (Ok(Some(to)), true) => {
@@ -62,4 +68,13 @@ impl OpSpec for Cast {
     fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
         elementwise_links(cx, 0)
     }
+}
+
+/// Between float types: the tape has one precision for all of them.
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    Ok(Computed::one(f.float(0)?.clone()))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    Ok(b.first(b.grad()?.clone()))
 }

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim};
+use crate::math::{Array, View};
 use crate::ops::axes::{AxisLinks, AxisMap, LinkContext, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{DATA_LIMIT, add_dims, axis, int, is_f32, merge_dim, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -56,6 +58,10 @@ impl OpSpec for Concat {
         Ok(out)
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::Unify } else { QuantRole::Opaque }
     }
@@ -93,4 +99,38 @@ fn data(cx: &InferContext) -> Option<Vec<Dim>> {
         }
     }
     Some(joined)
+}
+
+fn at<T: Element>(cx: &InferContext, first: &Array<T>) -> Result<usize> {
+    axis(int(cx, "axis", 1)?, first.rank())
+}
+
+/// Part of the output, as a view of it, that each input becomes.
+fn parts<T: Element>(inputs: &[&Array<T>], dims: &[usize], at: usize) -> Vec<View> {
+    let mut start = 0;
+    let mut part = |x: &&Array<T>| {
+        let size = x.dims()[at];
+        let view = View::dense(dims).cut(at, start, size, 1);
+        start += size;
+        view
+    };
+    inputs.iter().map(&mut part).collect()
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let inputs: Vec<&Array<T>> = (0..f.inputs.len()).map(|k| f.float(k)).collect::<Result<_>>()?;
+    let dims = f.shape()?;
+    let at = at(f.cx, f.float(0)?)?;
+    let mut y = Array::zeros(&dims);
+    let data = y.data_mut();
+    parts(&inputs, &dims, at).iter().zip(&inputs).for_each(|(view, x)| view.add_to(data, x.data()));
+    Ok(Computed::one(y))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let inputs: Vec<&Array<T>> = (0..b.inputs.len()).map(|k| b.float(k)).collect::<Result<_>>()?;
+    let dy = b.grad()?;
+    let parts = parts(&inputs, dy.dims(), at(b.cx, b.float(0)?)?);
+    let part = |(k, view): (usize, View)| b.wants(k).then(|| Array::new(inputs[k].dims(), view.read(dy.data())));
+    Ok(parts.into_iter().enumerate().map(part).collect())
 }

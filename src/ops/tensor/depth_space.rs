@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::ir::Dim;
+use crate::math::{Array, View};
 use crate::ops::axes::{AxisLinks, AxisMap, LinkContext, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{int, is_f32, mul_dims, output, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -34,6 +36,10 @@ impl OpSpec for DepthSpace {
         output(cx.elem(0), Some(moved))
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
     }
@@ -61,4 +67,32 @@ fn divided(size: &Dim, by: i64) -> Result<Dim> {
         Dim::Known(n) => Ok(Dim::Known(n / by)),
         _ => Ok(Dim::Unknown),
     }
+}
+
+/// The six axes that the input is made of, and the order in which the output has them.
+fn axes(cx: &InferContext, dims: &[usize]) -> Result<([usize; 6], [usize; 6])> {
+    let b = int(cx, "blocksize", 1)? as usize;
+    let [n, c, h, w] = [0, 1, 2, 3].map(|k| dims[k]);
+    Ok(match &*cx.node.op.op_type {
+        "SpaceToDepth" if cx.node.string("mode").is_none_or(|m| m == "DCR") => {
+            ([n, c, h / b, b, w / b, b], [0, 3, 5, 1, 2, 4])
+        }
+        "SpaceToDepth" => ([n, c, h / b, b, w / b, b], [0, 1, 3, 5, 2, 4]),
+        _ if cx.node.string("mode").is_none_or(|m| m == "DCR") => ([n, b, b, c / (b * b), h, w], [0, 3, 4, 1, 5, 2]),
+        _ => ([n, c / (b * b), b, b, h, w], [0, 1, 4, 2, 5, 3]),
+    })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    let (parts, order) = axes(f.cx, x.dims())?;
+    Ok(Computed::one(Array::new(&f.shape()?, View::dense(&parts).permuted(&order).read(x.data()))))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, dy) = (b.float(0)?, b.grad()?);
+    let (parts, order) = axes(b.cx, x.dims())?;
+    let mut dx = Array::zeros(x.dims());
+    View::dense(&parts).permuted(&order).add_to(dx.data_mut(), dy.data());
+    Ok(b.first(dx))
 }

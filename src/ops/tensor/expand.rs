@@ -2,7 +2,9 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Tensor};
+use crate::math::{Array, View, reduce_to};
 use crate::ops::axes::{AxisLinks, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, is_f32, output, requested_shape};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
@@ -20,6 +22,10 @@ impl OpSpec for Expand {
             _ => None,
         };
         output(cx.elem(0), shape)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -58,4 +64,13 @@ impl OpSpec for Expand {
         }
         Narrowed::with_inputs(cx.cx.node, vec![(1, Tensor::from_i64(&[shape.len()], &shape))])
     }
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (x, dims) = (f.float(0)?, f.shape()?);
+    Ok(Computed::one(Array::new(&dims, View::dense(x.dims()).broadcast(&dims).read(x.data()))))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    Ok(b.first(reduce_to(b.grad()?.clone(), b.float(0)?.dims())))
 }

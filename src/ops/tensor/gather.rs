@@ -2,9 +2,11 @@
 
 use crate::error::Result;
 use crate::ir::{Dim, Port, Tensor};
+use crate::math::Array;
 use crate::ops::axes::{AxisFact, AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis, int, is_f32, known_vector, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
 
 /// Picks slices along an axis.
 pub struct Gather;
@@ -28,8 +30,18 @@ impl OpSpec for Gather {
         Ok(out)
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let rows = cx.shape(0)?.len() == 2 && axis(int(cx, "axis", 0).ok()?, 2).ok()? == 0;
+        let purpose = Purpose::Table { indices: 1 };
+        rows.then_some(WeightRole { slot: 0, channel_axis: 0, block_axis: 1, purpose })
     }
 
     fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
@@ -91,4 +103,34 @@ fn data(cx: &InferContext) -> Option<Vec<Dim>> {
 fn selected(cx: &InferContext, at: usize) -> Option<Vec<usize>> {
     let size = cx.shape(0)?.get(at)?.known()?;
     cx.constant(1)?.to_i64().ok()?.into_iter().map(|i| axis(i, size).ok()).collect()
+}
+
+/// Blocks before the axis, size of the axis, elements after it; and the positions to pick.
+fn picks<T: Element>(cx: &InferContext, x: &Array<T>, indices: &[i64]) -> Result<([usize; 3], Vec<usize>)> {
+    let at = axis(int(cx, "axis", 0)?, x.rank())?;
+    let (size, inner) = (x.dims()[at], x.dims()[at + 1..].iter().product());
+    let picks: Result<Vec<usize>> = indices.iter().map(|&i| axis(i, size)).collect();
+    Ok(([x.dims()[..at].iter().product(), size, inner], picks?))
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    let ([outer, size, inner], picks) = picks(f.cx, x, &f.integers(1)?.0)?;
+    let mut y = Vec::with_capacity(outer * picks.len() * inner);
+    for block in 0..outer {
+        picks.iter().for_each(|&i| y.extend_from_slice(&x.data()[(block * size + i) * inner..][..inner]));
+    }
+    Ok(Computed::one(Array::new(&f.shape()?, y)))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, dy) = (b.float(0)?, b.grad()?);
+    let ([outer, size, inner], picks) = picks(b.cx, x, &b.integers(1)?.0)?;
+    let mut dx = Array::zeros(x.dims());
+    let data = dx.data_mut();
+    let places = (0..outer).flat_map(|block| picks.iter().map(move |&i| (block * size + i) * inner));
+    for (at, dy) in places.zip(dy.data().chunks(inner.max(1))) {
+        data[at..at + inner].iter_mut().zip(dy).for_each(|(x, &y)| *x += y);
+    }
+    Ok(b.first(dx))
 }

@@ -2,8 +2,9 @@
 
 use crate::error::Result;
 use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{is_f32, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Its input under another name: the one op here that also passes sequences.
 pub struct Identity;
@@ -18,8 +19,16 @@ impl OpSpec for Identity {
         Ok(vec![Inferred { ty, data: vector(cx, 0) }])
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        ChannelRole::same(axis)
     }
 
     fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {

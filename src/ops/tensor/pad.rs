@@ -2,10 +2,12 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Tensor};
+use crate::math::Array;
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{AxisMaps, Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Adds (or, with negative amounts, removes) elements at the ends of axes.
 pub struct Pad;
@@ -19,12 +21,29 @@ impl OpSpec for Pad {
         output(cx.elem(0), shape(cx)?)
     }
 
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        if cx.opset < 2 { None } else { rule!(forward, backward) }
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         // Padding with a constant would need that constant in the input's scale.
         match string(cx, "mode", "constant") {
             Ok("reflect" | "edge" | "wrap") if is_f32(cx, 0) => QuantRole::PassThrough { input: 0 },
             _ => QuantRole::Opaque,
         }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let repeats = matches!(string(cx, "mode", "constant"), Ok("reflect" | "edge" | "wrap"));
+        // Zero times any factor is zero.
+        let zero = if cx.opset < 11 {
+            float(cx, "value", 0.0).is_ok_and(|x| x == 0.0)
+        } else {
+            !cx.present(2) || cx.constant(2).and_then(Tensor::scalar_f32) == Some(0.0)
+        };
+        let Ok(Some(padded)) = shape(cx) else { return ChannelRole::Barrier };
+        let unpadded = cx.shape(0).and_then(|s| s.get(axis)).is_some_and(|d| padded.get(axis) == Some(d));
+        if unpadded && (repeats || zero) { ChannelRole::same(axis) } else { ChannelRole::Barrier }
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
@@ -137,4 +156,59 @@ fn amounts(cx: &InferContext, rank: usize) -> Option<Vec<(i64, i64)>> {
         all[axis(a, rank).ok()?] = (*pads.get(i)?, *pads.get(i + axes.len())?);
     }
     Some(all)
+}
+
+fn known_amounts(cx: &InferContext, rank: usize) -> Result<Vec<(i64, i64)>> {
+    amounts(cx, rank).ok_or_else(|| Error::unsupported("its amounts are not known before it is executed"))
+}
+
+/// Where each element of the padded axes comes from.
+fn maps<T: Element>(cx: &InferContext, dims: &[usize]) -> Result<AxisMaps<T>> {
+    let mode = string(cx, "mode", "constant")?;
+    let source = |i: i64, n: i64| match mode {
+        "edge" => Some(i.clamp(0, n - 1)),
+        "wrap" => Some(i.rem_euclid(n)),
+        "reflect" if n > 1 => {
+            let period = i.rem_euclid(2 * (n - 1));
+            Some(period.min(2 * (n - 1) - period))
+        }
+        "reflect" => Some(0),
+        _ => Some(i).filter(|i| (0..n).contains(i)),
+    };
+    let mut maps = vec![];
+    for (at, (before, after)) in known_amounts(cx, dims.len())?.into_iter().enumerate().filter(|(_, a)| *a != (0, 0)) {
+        let n = dims[at] as i64;
+        let of = |i: i64| source(i, n).filter(|_| n > 0).map(|j| (j as usize, T::one())).into_iter().collect();
+        maps.push((at, (-before..n + after).map(of).collect()));
+    }
+    Ok(AxisMaps { maps })
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    let maps = maps(f.cx, x.dims())?;
+    let mut y = maps.apply(x);
+    let value = match f.cx.opset < 11 {
+        true => T::of(float(f.cx, "value", 0.0)?.into()),
+        false => f.optional(2).and_then(|c| c.data().first().copied()).unwrap_or_default(),
+    };
+    if value != T::zero() && string(f.cx, "mode", "constant")? == "constant" {
+        // What is made of nothing is padding.
+        let inside = maps.apply(&Array::full(x.dims(), T::one()));
+        let elements = y.data_mut().iter_mut().zip(inside.data());
+        elements.filter(|(_, inside)| **inside == T::zero()).for_each(|(y, _)| *y = value);
+    }
+    Ok(Computed::one(y))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, dy) = (b.float(0)?, b.grad()?);
+    let maps = maps(b.cx, x.dims())?;
+    let mut grads = b.first(maps.apply_backward(x.dims(), dy));
+    if b.wants(2) {
+        let inside = maps.apply(&Array::full(x.dims(), T::one()));
+        let outside = dy.data().iter().zip(inside.data()).filter(|(_, i)| **i == T::zero());
+        grads[2] = Some(Array::full(b.float(2)?.dims(), outside.map(|(d, _)| *d).sum()));
+    }
+    Ok(grads)
 }

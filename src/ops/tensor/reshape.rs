@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Port, Tensor};
 use crate::ops::axes::{AxisFact, AxisLinks, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{Listed, attribute_to_input, int, is_f32, listed, output, unknown_of_len, vector, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use std::sync::Arc;
@@ -22,6 +23,10 @@ impl OpSpec for Reshape {
             inferred.data = vector(cx, 0);
         }
         Ok(out)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -51,12 +56,15 @@ impl OpSpec for Reshape {
         }
         let Some(target) = target(cx, kept) else {
             // What it depends on is then a barrier.
-            return if kept.0.is_empty() { Narrowed::Same } else { Narrowed::Impossible("its target is computed".into()) };
+            return if kept.0.is_empty() {
+                Narrowed::Same
+            } else {
+                Narrowed::Impossible("its target is computed".into())
+            };
         };
         let node = without(cx.cx.node, &["allowzero", "shape"]);
         Narrowed::Changed { node: Box::new(node), inputs: vec![(1, Tensor::from_i64(&[target.len()], &target))] }
     }
-
 }
 
 fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
@@ -186,7 +194,8 @@ pub fn reshape_links(cx: &LinkContext) -> Option<AxisLinks> {
         };
         let (mut m, mut n) = (1, 1);
         while left != right {
-            let side = if left < right { (&mut left, from.get(i + m), &mut m) } else { (&mut right, to.get(j + n), &mut n) };
+            let side =
+                if left < right { (&mut left, from.get(i + m), &mut m) } else { (&mut right, to.get(j + n), &mut n) };
             let Some(more) = side.1.and_then(Dim::known).filter(|&d| d > 0) else { return Some(links) };
             *side.0 = side.0.checked_mul(more)?;
             *side.2 += 1;

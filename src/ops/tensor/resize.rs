@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, OpId, Tensor};
 use crate::ops::axes::{AxisLinks, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{AxisMaps, Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis, ints, is_f32, output, string, unknown_of_len, vector, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Source, Step, Upgrade, op};
 
@@ -16,6 +17,16 @@ impl OpSpec for Resize {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        let text = |name: &str, default: &str| string(cx, name, default).unwrap_or("").to_string();
+        let coordinates = text("coordinate_transformation_mode", "half_pixel");
+        let plain = matches!(&*text("mode", "nearest"), "nearest" | "linear")
+            && matches!(&*coordinates, "half_pixel" | "pytorch_half_pixel" | "align_corners" | "asymmetric")
+            && text("keep_aspect_ratio_policy", "stretch") == "stretch"
+            && cx.node.int("antialias").unwrap_or(0) == 0;
+        if plain && cx.opset >= 9 { rule!(forward, backward) } else { None }
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -158,6 +169,94 @@ fn scaled(size: &Dim, scale: f32) -> Dim {
         Dim::Known(n) if scale.is_finite() && scale > 0.0 => Dim::Known((*n as f32 * scale).floor() as i64),
         _ => Dim::Unknown,
     }
+}
+
+/// The old coordinate of element `i` of an axis that grows from `n` to `out` elements by `scale`, in f32 as ONNX Runtime
+/// computes it.
+fn coordinate(mode: &str, i: usize, (n, out): (usize, usize), scale: f32) -> f32 {
+    let (x, half_pixel) = (i as f32, (i as f32 + 0.5) / scale - 0.5);
+    match mode {
+        "asymmetric" => x / scale,
+        "align_corners" if out > 1 => x * (n as f32 - 1.0) / (out as f32 - 1.0),
+        "align_corners" => 0.0,
+        "pytorch_half_pixel" if out < 2 => 0.0,
+        _ => half_pixel,
+    }
+}
+
+fn nearest(mode: &str, at: f32) -> f32 {
+    match mode {
+        "floor" => at.floor(),
+        "ceil" => at.ceil(),
+        "round_prefer_floor" if at == at.trunc() + 0.5 => at.floor(),
+        _ => at.round(),
+    }
+}
+
+/// Which elements each new one is made of.
+fn maps<T: Element>(cx: &InferContext, x: &[usize], y: &[usize], scales: Option<Vec<f32>>) -> Result<AxisMaps<T>> {
+    let old = cx.opset < 11;
+    let coordinates = string(cx, "coordinate_transformation_mode", if old { "asymmetric" } else { "half_pixel" })?;
+    let rounding = string(cx, "nearest_mode", if old { "floor" } else { "round_prefer_floor" })?;
+    let is_nearest = string(cx, "mode", "nearest")? == "nearest";
+    let axes = match ints(cx, "axes")? {
+        Some(axes) => axes.iter().map(|&a| axis(a, x.len())).collect::<Result<Vec<_>>>()?,
+        None => (0..x.len()).collect(),
+    };
+    let mut maps = vec![];
+    for (k, &at) in axes.iter().enumerate() {
+        let sizes = (x[at], y[at]);
+        let scale = scales.as_ref().and_then(|s| s.get(k).copied()).unwrap_or(sizes.1 as f32 / sizes.0.max(1) as f32);
+        if sizes.0 == sizes.1 && scale == 1.0 {
+            continue;
+        }
+        let last = sizes.0.saturating_sub(1);
+        let entry = |i: usize| {
+            let place = coordinate(coordinates, i, sizes, scale);
+            if is_nearest {
+                return vec![((nearest(rounding, place).max(0.0) as usize).min(last), T::one())];
+            }
+            let place = place.clamp(0.0, last as f32);
+            let (below, part) = (place.floor() as usize, T::of(f64::from(place.fract())));
+            vec![(below, T::one() - part), ((below + 1).min(last), part)]
+        };
+        maps.push((at, (0..sizes.1).map(entry).collect()));
+    }
+    Ok(AxisMaps { maps })
+}
+
+fn given_scales<T: Element>(cx: &InferContext, input: impl Fn(usize) -> Option<Vec<T>>) -> Option<Vec<f32>> {
+    let slot = if cx.opset >= 11 { 2 } else { 1 };
+    let given = input(slot).filter(|s| !s.is_empty())?;
+    Some(given.into_iter().map(|s| s.wide() as f32).collect())
+}
+
+/// The output's shape: from sizes by inference, from scales (which are floats, so inference does not see them) here.
+fn resized(cx: &InferContext, x: &[usize], scales: Option<&[f32]>) -> Result<Vec<usize>> {
+    let Some(scales) = scales else {
+        let found = shape(cx)?.map(|s| s.iter().map(Dim::known).collect::<Option<Vec<usize>>>());
+        return found.flatten().ok_or_else(|| Error::unsupported("its sizes are not known before it is executed"));
+    };
+    let mut y = x.to_vec();
+    let axes = ints(cx, "axes")?.map_or_else(|| (0..x.len() as i64).collect(), <[i64]>::to_vec);
+    for (&a, &scale) in axes.iter().zip(scales) {
+        let at = axis(a, x.len())?;
+        y[at] = (x[at] as f32 * scale).floor() as usize;
+    }
+    Ok(y)
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    let scales = given_scales(f.cx, |k| f.optional(k).map(|a| a.data().to_vec()));
+    let y = resized(f.cx, x.dims(), scales.as_deref())?;
+    Ok(Computed::one(maps(f.cx, x.dims(), &y, scales)?.apply(x)))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, dy) = (b.float(0)?, b.grad()?);
+    let scales = given_scales(b.cx, |k| b.optional(k).map(|a| a.data().to_vec()));
+    Ok(b.first(maps(b.cx, x.dims(), dy.dims(), scales)?.apply_backward(x.dims(), dy)))
 }
 
 #[cfg(test)]

@@ -2,7 +2,9 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Tensor};
+use crate::math::{Array, View};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis, ints, is_f32, known_vector, output, vector, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -37,6 +39,10 @@ impl OpSpec for Slice {
             inferred.data = data;
         }
         Ok(out)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -224,6 +230,35 @@ fn narrowed(cut: &Cut, n: i64, left: &[usize], left_out: Option<&[usize]>) -> Op
         return None;
     }
     // The end lies behind the last element; before the first one it is spelled as far out.
-    let end = if step > 0 { last + 1 } else if last == 0 { i64::MIN } else { last - 1 };
+    let end = if step > 0 {
+        last + 1
+    } else if last == 0 {
+        i64::MIN
+    } else {
+        last - 1
+    };
     Some((first, end, step))
+}
+
+fn view(cx: &InferContext, dims: &[usize]) -> Result<View> {
+    let unknown = || Error::unsupported("its bounds are not known before it is executed");
+    let mut view = View::dense(dims);
+    for cut in cuts(cx, dims.len())?.ok_or_else(unknown)? {
+        let (start, len, step) = range(&cut, dims[cut.axis] as i64).ok_or_else(unknown)?;
+        view = view.cut(cut.axis, start.max(0) as usize, len as usize, step as isize);
+    }
+    Ok(view)
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    let view = view(f.cx, x.dims())?;
+    Ok(Computed::one(Array::new(&view.dims, view.read(x.data()))))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let mut dx = Array::zeros(b.float(0)?.dims());
+    let view = view(b.cx, dx.dims())?;
+    view.add_to(dx.data_mut(), b.grad()?.data());
+    Ok(b.first(dx))
 }

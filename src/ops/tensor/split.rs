@@ -3,7 +3,9 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, Node, Tensor};
+use crate::math::{Array, View};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{Listed, attribute_to_input, axis, int, is_f32, listed, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -27,6 +29,10 @@ impl OpSpec for Split {
             Inferred::tensor(cx.elem(0), Some(shape))
         };
         Ok(sizes.into_iter().map(piece).collect())
+    }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        if cx.opset < 2 { None } else { rule!(forward, backward) }
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -117,4 +123,35 @@ fn given(sizes: &[i64], whole: &Dim, pieces: usize) -> Result<Vec<Dim>> {
         }
         _ => Ok(sizes.iter().copied().map(Dim::Known).collect()),
     }
+}
+
+/// The part of the input that each output is.
+fn parts(cx: &InferContext, dims: &[usize], shapes: &[Vec<usize>]) -> Result<Vec<View>> {
+    let at = axis(int(cx, "axis", 0)?, dims.len())?;
+    let mut start = 0;
+    let part = |shape: &Vec<usize>| {
+        let view = View::dense(dims).cut(at, start, shape[at], 1);
+        start += shape[at];
+        view
+    };
+    Ok(shapes.iter().map(part).collect())
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (x, shapes) = (f.float(0)?, f.shapes()?);
+    let views = parts(f.cx, x.dims(), &shapes)?;
+    let mut computed = Computed::one(Array::zeros(&[0]));
+    computed.outputs = views.iter().map(|v| Some(Array::new(&v.dims, v.read(x.data())))).collect();
+    Ok(computed)
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let x = b.float(0)?;
+    let mut dx = Array::zeros(x.dims());
+    for (view, dy) in parts(b.cx, x.dims(), &b.shapes()?)?.iter().zip(b.grads) {
+        if let Some(dy) = dy {
+            view.add_to(dx.data_mut(), dy.data());
+        }
+    }
+    Ok(b.first(dx))
 }

@@ -4,6 +4,7 @@ use super::reshape::reshape_links;
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::axes::{AxisLinks, LinkContext};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{Listed, attribute_to_input, axis_mask, is_f32, listed, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -21,6 +22,10 @@ impl OpSpec for Squeeze {
             inferred.data = vector(cx, 0);
         }
         Ok(out)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {

@@ -1,7 +1,9 @@
 //! Tile.
 
 use crate::error::{Error, Result};
+use crate::math::{Array, View, row_strides};
 use crate::ops::axes::{AxisLinks, AxisMap, LinkContext, input, output as out};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{is_f32, mul_dims, output, requested_shape};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
@@ -21,6 +23,10 @@ impl OpSpec for Tile {
             return Err(Error::invalid(format!("it has {n} repeats for an input of rank {rank}")));
         }
         output(cx.elem(0), Some(shape.iter().zip(&repeats).map(|(a, b)| mul_dims(a, b)).collect()))
+    }
+
+    fn gradient(&self, cx: &InferContext) -> Option<Rule> {
+        if cx.opset < 6 { None } else { rule!(forward, backward) }
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
@@ -46,4 +52,23 @@ impl OpSpec for Tile {
         }
         Some(links)
     }
+}
+
+/// The input seen once per repetition: axes `[repeats, size]` for each axis.
+fn view<T: Element>(x: &Array<T>, dims: &[usize]) -> View {
+    let repeats = x.dims().iter().zip(dims).map(|(&d, &out)| out.checked_div(d).unwrap_or(0));
+    let pairs = repeats.zip(x.dims()).flat_map(|(r, &d)| [r, d]).collect();
+    View { dims: pairs, strides: row_strides(x.dims()).into_iter().flat_map(|s| [0, s]).collect(), offset: 0 }
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let (x, dims) = (f.float(0)?, f.shape()?);
+    Ok(Computed::one(Array::new(&dims, view(x, &dims).read(x.data()))))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let (x, dy) = (b.float(0)?, b.grad()?);
+    let mut dx = Array::zeros(x.dims());
+    view(x, dy.dims()).add_to(dx.data_mut(), dy.data());
+    Ok(b.first(dx))
 }

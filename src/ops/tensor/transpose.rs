@@ -1,9 +1,11 @@
 //! Transpose.
 
 use crate::error::{Error, Result};
+use crate::math::{Array, View};
 use crate::ops::axes::{self, AxisLinks, LinkContext, input};
+use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis_mask, ints, is_f32, output};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Permutes the axes.
 pub struct Transpose;
@@ -29,8 +31,21 @@ impl OpSpec for Transpose {
         output(cx.elem(0), Some(permuted))
     }
 
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(forward, backward)
+    }
+
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let to = match (ints(cx, "perm"), cx.shape(0)) {
+            (Ok(Some(perm)), _) => perm.iter().position(|&a| usize::try_from(a) == Ok(axis)),
+            (Ok(None), Some(shape)) => shape.len().checked_sub(axis + 1),
+            _ => None,
+        };
+        to.map_or(ChannelRole::Barrier, |axis| ChannelRole::Passes { inputs: vec![0], axis, repeat: 1 })
     }
 
     fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
@@ -46,4 +61,26 @@ impl OpSpec for Transpose {
         }
         Some(links)
     }
+}
+
+fn order(cx: &InferContext, rank: usize) -> Result<Vec<usize>> {
+    Ok(ints(cx, "perm")?.map_or_else(|| (0..rank).rev().collect(), |p| p.iter().map(|&a| a as usize).collect()))
+}
+
+fn permuted<T: Element>(x: &Array<T>, order: &[usize]) -> Array<T> {
+    let view = View::dense(x.dims()).permuted(order);
+    Array::new(&view.dims, view.read(x.data()))
+}
+
+fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {
+    let x = f.float(0)?;
+    Ok(Computed::one(permuted(x, &order(f.cx, x.rank())?)))
+}
+
+fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
+    let dy = b.grad()?;
+    let order = order(b.cx, dy.rank())?;
+    let mut back = vec![0; order.len()];
+    order.iter().enumerate().for_each(|(k, &a)| back[a] = k);
+    Ok(b.first(permuted(dy, &back)))
 }

@@ -4,6 +4,7 @@ use super::reshape::reshape_links;
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::ops::axes::{AxisLinks, LinkContext};
+use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{
     DATA_LIMIT, Listed, attribute_to_input, axis_mask, is_f32, listed, output, unknown_of_len, vector,
 };
@@ -25,6 +26,10 @@ impl OpSpec for Unsqueeze {
             inferred.data = data;
         }
         Ok(out)
+    }
+
+    fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
+        rule!(reshape_forward, reshape_backward)
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {

@@ -28,8 +28,7 @@ impl<'a> Budget<'a> {
             let mut cx = self.contexts.of(id);
             let inputs = graph.node_inputs(id);
             let types: Vec<Option<Type>> = inputs.iter().map(|v| cut.ty(graph, (*v)?)).collect();
-            let outputs: Vec<Option<Type>> =
-                graph.node_outputs(id).into_iter().map(|v| cut.ty(graph, v?)).collect();
+            let outputs: Vec<Option<Type>> = graph.node_outputs(id).into_iter().map(|v| cut.ty(graph, v?)).collect();
             for (known, ty) in cx.inputs.iter_mut().zip(&types) {
                 if let Some(known) = known {
                     *known = Known { ty: ty.as_ref(), ..known.clone() };

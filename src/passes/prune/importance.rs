@@ -118,7 +118,9 @@ impl Importance for Norm {
         for w in all.iter().filter(|w| w.tensor.rank() > 1) {
             let name = || format!("\"{}\"", graph.name(w.place.value));
             let scores = match self.measure {
-                Measure::L1 => by_class(group, w.at, &along(w.tensor, w.place.axis, |x| f64::from(x.abs())).context(name)?),
+                Measure::L1 => {
+                    by_class(group, w.at, &along(w.tensor, w.place.axis, |x| f64::from(x.abs())).context(name)?)
+                }
                 Measure::Fpgm if w.role == Role::Makes => distances(group, w).context(name)?,
                 Measure::Fpgm => continue,
                 _ => {
@@ -134,7 +136,8 @@ impl Importance for Norm {
 
 /// The scale of a BatchNormalization.
 fn is_scale(graph: &Graph, place: Place) -> bool {
-    let scales = |u: &crate::ir::Use| u.port == crate::ir::Port::In(1) && graph.node(u.node).op.is("BatchNormalization");
+    let scales =
+        |u: &crate::ir::Use| u.port == crate::ir::Port::In(1) && graph.node(u.node).op.is("BatchNormalization");
     graph.uses(place.value).iter().any(scales)
 }
 
@@ -147,16 +150,16 @@ fn distances(group: &Group, w: &Weight) -> Result<Vec<f64>> {
         rows[k % size].extend_from_slice(run);
     }
     let row = |c: usize| group.classes[c].members[w.at].iter().flat_map(|&k| &rows[k as usize]);
-    let distance = |a: usize, b: usize| {
-        row(a).zip(row(b)).map(|(x, y)| f64::from(x - y) * f64::from(x - y)).sum::<f64>().sqrt()
-    };
+    let distance =
+        |a: usize, b: usize| row(a).zip(row(b)).map(|(x, y)| f64::from(x - y) * f64::from(x - y)).sum::<f64>().sqrt();
     let n = group.classes.len();
     Ok((0..n).map(|a| (0..n).map(|b| distance(a, b)).sum()).collect())
 }
 
 /// Reproducible numbers in 0..1 that depend on the seed and the group's name.
 fn random(seed: u64, name: &str, n: usize) -> Vec<f64> {
-    let mut state = name.bytes().fold(seed ^ 0x9e37_79b9_7f4a_7c15, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
+    let mut state =
+        name.bytes().fold(seed ^ 0x9e37_79b9_7f4a_7c15, |h, b| (h ^ u64::from(b)).wrapping_mul(0x100_0000_01b3));
     let mut next = || {
         // SplitMix64.
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);

@@ -31,7 +31,7 @@ pub struct Share {
 }
 
 impl Share {
-    fn add(&mut self, amount: u64, quantized: bool) {
+    pub(super) fn add(&mut self, amount: u64, quantized: bool) {
         self.total += amount;
         self.quantized += if quantized { amount } else { 0 };
     }

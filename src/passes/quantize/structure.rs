@@ -1,6 +1,6 @@
 //! Which nodes compute in integers, and why the others do not. Structure only: no range, no weight is looked at here.
 
-use super::options::{Format, QuantizeOptions, Runtime, Scope, Selection};
+use super::options::{Format, Mode, QuantizeOptions, Runtime, Scope, Selection};
 use crate::analysis::shapes::Contexts;
 use crate::error::Result;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
@@ -63,6 +63,11 @@ impl Structure {
         }
         decider.demand(&order, &mut candidates);
         decider.supply(&order, candidates)
+    }
+
+    /// Decisions for no node at all.
+    pub fn empty() -> Self {
+        Self { order: vec![], decisions: HashMap::new(), bounds: HashMap::new() }
     }
 
     /// The decision for a node.
@@ -182,8 +187,10 @@ impl Decider<'_> {
 
     fn elementwise(&self, id: NodeId, inputs: Vec<usize>) -> Candidate {
         let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
-        if self.options.scope == Scope::Inputs {
-            return float("outside of --scope inputs");
+        match (self.options.mode, self.options.scope) {
+            (Mode::Dynamic, _) => return float("only linear layers have dynamic ranges"),
+            (_, Scope::Inputs) => return float("outside of --scope inputs"),
+            (_, Scope::Full) => {}
         }
         if self.options.format == Format::Qlinear && self.options.runtime == Runtime::Portable {
             return float("the standard has no 8-bit operator for it (--runtime ort has)");
@@ -196,11 +203,19 @@ impl Decider<'_> {
     }
 
     fn unify(&self, id: NodeId) -> Candidate {
+        if self.options.mode == Mode::Dynamic {
+            return Candidate::Not(Decision::Float("only linear layers have dynamic ranges".into()));
+        }
         let inputs = self.graph.node_inputs(id);
         if !inputs.into_iter().all(|v| v.is_some_and(|v| self.is_f32_activation(v))) {
             return Candidate::Not(Decision::Float("an operand is a constant".into()));
         }
         Candidate::Can(Kind::Unify)
+    }
+
+    /// Whether results of integer nodes are in 8 bits.
+    fn rounds_results(&self) -> bool {
+        self.options.scope == Scope::Full && self.options.mode == Mode::Static
     }
 
     fn is_f32_activation(&self, v: ValueId) -> bool {
@@ -248,7 +263,7 @@ impl Decider<'_> {
                 Candidate::Can(Kind::Move(slot)) => self.movement(id, slot),
                 Candidate::Can(kind) => Decision::Integer(kind),
             };
-            if matches!(decision, Decision::Integer(_) | Decision::Absorbed) && self.options.scope == Scope::Full {
+            if matches!(decision, Decision::Integer(_) | Decision::Absorbed) && self.rounds_results() {
                 self.native.extend(self.graph.output(id, 0));
             }
             decisions.insert(id, decision);
@@ -279,6 +294,9 @@ impl Decider<'_> {
     }
 
     fn movement(&self, id: NodeId, slot: usize) -> Decision {
+        if self.options.mode == Mode::Dynamic {
+            return Decision::Float("only linear layers have dynamic ranges".into());
+        }
         let is = |set: &HashSet<ValueId>, v: Option<ValueId>| v.is_some_and(|v| set.contains(&v));
         let x = self.graph.input(id, slot);
         if x.is_none_or(|x| self.graph.value(x).init.is_some()) {

@@ -38,7 +38,11 @@ pub fn layers(model: &Model, options: &SparsifyOptions) -> Result<Vec<SparseLaye
         for (slot, value) in graph.node_inputs(id).into_iter().enumerate() {
             let Some(weight) = value.filter(|&v| is_weight(graph, v)) else { continue };
             if found.iter().all(|l| l.weight != weight) {
-                found.push(SparseLayer { node: id, weight, input_axis: input_axis(&contexts, graph, id, slot, weight) });
+                found.push(SparseLayer {
+                    node: id,
+                    weight,
+                    input_axis: input_axis(&contexts, graph, id, slot, weight),
+                });
             }
         }
     }

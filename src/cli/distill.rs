@@ -1,0 +1,177 @@
+//! `sardonyx distill`.
+
+use super::validate::GateArgs;
+use super::{Common, Done, apply, output};
+use clap::{Args, ValueEnum};
+use sardonyx::recipe::{DistillStep, Recipe, ValidateStep};
+use sardonyx::recover::{DistillOptions, LossKind, Method};
+use std::path::PathBuf;
+
+/// Train a student model on the outputs of its teacher.
+///
+/// The student is any model with the inputs and outputs of the teacher: a pruned or sparse copy (weights that are 0 stay 0),
+/// or another, smaller architecture with random weights. No labels are needed: scores are compared by KL divergence,
+/// embeddings by cosine, other outputs by squared error. A part of the data is held out, and the parameters that are best on
+/// it are kept; Ctrl-C ends training with those. The report compares teacher and student.
+///
+/// Examples:
+///   sardonyx distill teacher.onnx student.onnx -o trained.onnx --data train.npz
+///   sardonyx distill teacher.onnx pruned.onnx -o trained.onnx --data train.npz --minutes 10 --flip --shift 2 \\
+///       --validate-data test.npz --label label
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Distill {
+    /// The model to learn from.
+    teacher: PathBuf,
+    /// The model to train.
+    student: PathBuf,
+    /// Where the trained student goes; may be the student itself.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "print_recipe")]
+    output: Option<PathBuf>,
+    /// Training data: an .npz whose arrays are named after the graph inputs (axis 0 = sample), or a folder of feeds.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    data: PathBuf,
+    /// Use at most this many training samples.
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Samples of one step.
+    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().batch)]
+    batch: usize,
+    /// Passes over the training data.
+    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().epochs)]
+    epochs: usize,
+    /// End after this many minutes; the learning rate falls in time.
+    #[arg(long, value_name = "N")]
+    minutes: Option<f64>,
+    /// How gradients become steps.
+    #[arg(long, value_enum, default_value = "adamw")]
+    optimizer: OptimizerArg,
+    /// Largest learning rate: it rises in the warm-up and falls with a cosine.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().learning_rate)]
+    learning_rate: f64,
+    /// Decay of weights (not of biases and scales) per step of learning rate 1.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().weight_decay)]
+    weight_decay: f64,
+    /// Share of the run in which the learning rate rises.
+    #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().warm_up)]
+    warm_up: f64,
+    /// Largest length of the gradient.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().clip)]
+    clip: f64,
+    /// Temperature that softens scores.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().temperature)]
+    temperature: f64,
+    /// Loss of an output: kl (scores of classes), probabilities, mse, cosine or none. May be repeated.
+    #[arg(long, value_name = "OUTPUT=LOSS", value_parser = loss)]
+    loss: Vec<(String, LossKind)>,
+    /// Share of the loss that --label decides.
+    #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().label_weight)]
+    label_weight: f64,
+    /// Share of the data that is held out (at most 1,024 samples).
+    #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().held_out)]
+    held_out: f64,
+    /// End after this many validations (of 30) without a better one.
+    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().patience)]
+    patience: usize,
+    /// Mirror images left to right at random.
+    #[arg(long)]
+    flip: bool,
+    /// Shift images at random by up to this many pixels.
+    #[arg(long, value_name = "PIXELS", default_value_t = DistillOptions::default().shift)]
+    shift: usize,
+    /// Normalize with the stored statistics, instead of those of each batch whose averages are stored.
+    #[arg(long)]
+    stored_statistics: bool,
+    /// Train weights that are 0 too.
+    #[arg(long)]
+    fill_zeros: bool,
+    /// Decides the order of samples, what is held out, and augmentation.
+    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().seed)]
+    seed: u64,
+    /// Do not execute the result.
+    #[arg(long)]
+    no_validate: bool,
+    /// Data to compare teacher and student on (default: the training data).
+    #[arg(long, value_name = "FILE|FOLDER")]
+    validate_data: Option<PathBuf>,
+    #[command(flatten)]
+    labels: super::quantize::LabelArgs,
+    #[command(flatten)]
+    gate: GateArgs,
+    #[command(flatten)]
+    save: super::save::SaveArgs,
+    /// Print the recipe that this command spells, and stop.
+    #[arg(long)]
+    print_recipe: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum OptimizerArg {
+    /// Adam with decoupled weight decay.
+    Adamw,
+    /// Gradient descent with Nesterov momentum.
+    Sgd,
+}
+
+fn loss(text: &str) -> Result<(String, LossKind), String> {
+    let (name, kind) = text.rsplit_once('=').ok_or("expected OUTPUT=LOSS")?;
+    Ok((name.to_string(), kind.parse().map_err(|e: sardonyx::Error| e.to_string())?))
+}
+
+impl Distill {
+    pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
+        let recipe = self.recipe();
+        if self.print_recipe {
+            output::print(&recipe.to_toml()?)?;
+            return Ok(Done::Ok);
+        }
+        super::progress::stop_on_interrupt()?;
+        let output = self.output.as_deref().unwrap_or(&self.student);
+        apply::run_recipe(&recipe, &self.student, output, common)
+    }
+
+    fn recipe(&self) -> Recipe {
+        let options = DistillOptions {
+            batch: self.batch,
+            epochs: self.epochs,
+            minutes: self.minutes,
+            optimizer: match self.optimizer {
+                OptimizerArg::Adamw => Method::AdamW,
+                OptimizerArg::Sgd => Method::Sgd,
+            },
+            learning_rate: self.learning_rate,
+            weight_decay: self.weight_decay,
+            warm_up: self.warm_up,
+            clip: self.clip,
+            temperature: self.temperature,
+            label_weight: self.label_weight,
+            losses: self.loss.iter().cloned().collect(),
+            held_out: self.held_out,
+            patience: self.patience,
+            flip: self.flip,
+            shift: self.shift,
+            batch_statistics: !self.stored_statistics,
+            keep_zeros: !self.fill_zeros,
+            seed: self.seed,
+        };
+        // Labels of the training data are read only where they decide something.
+        let label = self.labels.label.clone().filter(|_| self.label_weight > 0.0);
+        let step = DistillStep {
+            teacher: self.teacher.clone(),
+            data: self.data.clone(),
+            label,
+            samples: self.samples,
+            options,
+        };
+        let validate = ValidateStep {
+            data: self.validate_data.clone(),
+            label: self.labels.label.clone(),
+            samples: self.labels.validate_samples,
+            batch: None,
+            gate: self.gate.gate(),
+            state: sardonyx::io::State::new(),
+        };
+        let validate = (!self.no_validate).then_some(validate);
+        Recipe { distill: Some(step), validate, save: self.save.options(), ..Recipe::default() }
+    }
+}

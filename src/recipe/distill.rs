@@ -1,0 +1,95 @@
+//! The distillation step.
+
+use super::progress::Progress;
+use super::schema::DistillStep;
+use crate::error::{Context, Result};
+use crate::io::{self, Dataset};
+use crate::ir::Model;
+use crate::recover::{self, Distillation, Status};
+use std::fmt::Write;
+
+/// Steps of the progress bar.
+const TICKS: usize = 1000;
+
+/// Trains the model in place on its teacher's outputs.
+///
+/// # Errors
+/// Data that do not fit; models that do not match; see [`recover::distill`].
+pub(super) fn distill(model: &mut Model, step: &DistillStep, progress: &dyn Progress) -> Result<Distillation> {
+    let teacher = io::load(&step.teacher)?;
+    let mut data = Dataset::open(&step.data, &model.graph, step.label.as_deref())?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    progress.start("distilling", TICKS);
+    let mut ticks = 0;
+    let mut watch = |s: &Status| {
+        let now = ((s.done * TICKS as f64) as usize).min(TICKS);
+        (ticks..now).for_each(|_| progress.tick());
+        ticks = now.max(ticks);
+        progress.status(&format!("step {}, loss {:.4}, best validation {:.4}", s.step, s.loss, s.best));
+        !progress.is_stopped()
+    };
+    let done = recover::distill(&teacher, model, &data, &step.options, &mut watch);
+    progress.finish();
+    done.context(|| format!("distillation from {}", step.teacher.display()))
+}
+
+/// The report for people.
+pub(super) fn render(d: &Distillation, out: &mut String) {
+    // Writing to a String cannot fail.
+    let (parameters, elements) = d.trained;
+    let _ = writeln!(
+        out,
+        "trained {parameters} parameters ({elements} numbers) on {} samples for {} steps, {:.0} s; {} samples held out",
+        d.training_samples, d.steps, d.seconds, d.held_out_samples
+    );
+    let kinds: Vec<String> = d.losses.iter().map(|(name, kind)| format!("{name} {}", kind.name())).collect();
+    let _ =
+        writeln!(out, "loss: {}; held out {:.5} -> {:.5} (step {})", kinds.join(", "), d.before, d.after, d.best_step);
+    if d.curve.len() > 1 {
+        let _ = writeln!(out, "validation {}", sparkline(&d.curve.iter().map(|p| p.validation).collect::<Vec<_>>()));
+    }
+    if d.best_step == 0 {
+        out.push_str("NOTHING was learnt: no step was better than the student as it came\n");
+    }
+    if let Some(why) = &d.stopped {
+        let _ = writeln!(out, "ended early: {why}; the best parameters so far were kept");
+    }
+    if d.kept_zeros > 0 {
+        let _ = writeln!(out, "{} weights were 0 and stayed so", d.kept_zeros);
+    }
+    let frozen: usize = d.frozen.iter().map(|f| f.elements).sum();
+    if frozen > 0 {
+        let share = 100.0 * frozen as f64 / (frozen + elements).max(1) as f64;
+        let _ =
+            writeln!(out, "NOT trained: {} parameters, {share:.1}% of all numbers (--json names each)", d.frozen.len());
+        let mut reasons: Vec<&str> = d.frozen.iter().map(|f| &*f.why).collect();
+        reasons.sort_unstable();
+        reasons.dedup();
+        reasons.iter().for_each(|why| {
+            let _ = writeln!(out, "  {why}");
+        });
+    }
+}
+
+/// Values as a line of bars, on a logarithmic scale.
+fn sparkline(values: &[f64]) -> String {
+    const BARS: [char; 8] =
+        ['\u{2581}', '\u{2582}', '\u{2583}', '\u{2584}', '\u{2585}', '\u{2586}', '\u{2587}', '\u{2588}'];
+    let logs: Vec<f64> = values.iter().map(|v| v.max(1e-12).ln()).collect();
+    let (low, high) = logs.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(l, h), &x| (l.min(x), h.max(x)));
+    let span = (high - low).max(1e-12);
+    let bar = |x: &f64| BARS[(((x - low) / span * 7.0).round().clamp(0.0, 7.0)) as usize];
+    logs.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sparklines_span_all_bars() {
+        assert_eq!(sparkline(&[1.0, 0.1, 0.01]), "\u{2588}\u{2585}\u{2581}");
+        assert_eq!(sparkline(&[0.5, 0.5]), "\u{2581}\u{2581}");
+        assert_eq!(sparkline(&[]), "");
+    }
+}

@@ -1,0 +1,30 @@
+//! Recovering accuracy: gradients of an ONNX model, what is important in it, and distillation.
+//!
+//! ```text
+//! Network (a model and what is trained in it) -> plan per set of input shapes -> Tape (one forward pass) -> gradients
+//! ```
+//! Each operator's forward and backward function is in its own file under [`crate::ops`].
+
+mod augment;
+mod distill;
+mod importance;
+pub mod loss;
+mod network;
+mod optimizer;
+mod parameters;
+mod plan;
+mod prepare;
+mod random;
+mod samples;
+mod tape;
+mod target;
+
+pub use distill::{DistillOptions, Distillation, Point, Status, distill};
+pub use importance::{Importance, ImportanceOptions, Measure, importance};
+pub use network::{Network, NetworkOptions};
+pub use optimizer::Method;
+pub use parameters::{Parameter, Parameters, Role, parameters_of};
+pub use plan::Frozen;
+pub use samples::Samples;
+pub use tape::{Gradients, Seed, Tape};
+pub use target::LossKind;

@@ -1,0 +1,129 @@
+//! Gradients and importance against PyTorch's, in f64 there and in f32 here.
+
+use sardonyx::io::{self, Dataset, Feed, read_npz, write_npz};
+use sardonyx::ir::Tensor;
+use sardonyx::recover::loss::cross_entropy;
+use sardonyx::recover::{ImportanceOptions, Network, NetworkOptions, Seed, importance};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Files beside the repository; `None`, with the reason printed, where they are absent.
+fn shared(name: &str) -> Option<PathBuf> {
+    let found = root().ancestors().skip(1).map(|p| p.join("shared").join(name)).find(|p| p.exists());
+    if found.is_none() {
+        eprintln!("skipped: shared/{name} is not there");
+    }
+    found
+}
+
+fn relative_l2(got: &[f32], want: &[f32]) -> f64 {
+    assert_eq!(got.len(), want.len());
+    let square = |x: f32| f64::from(x) * f64::from(x);
+    let off: f64 = got.iter().zip(want).map(|(g, w)| square(g - w)).sum();
+    (off / want.iter().map(|&w| square(w)).sum::<f64>().max(1e-30)).sqrt()
+}
+
+/// Wanted arrays by initializer. Where the exporter merged equal tensors, names that no initializer has any more are those
+/// of Identity nodes: their gradients belong to the initializer before them.
+fn wanted(
+    model: &sardonyx::ir::Model,
+    arrays: &BTreeMap<String, Tensor>,
+    kind: &str,
+) -> BTreeMap<String, Vec<Vec<f32>>> {
+    let graph = &model.graph;
+    let mut found: BTreeMap<String, Vec<Vec<f32>>> = BTreeMap::new();
+    for (key, t) in arrays {
+        let Some(name) = key.strip_prefix(kind).filter(|n| *n != "image") else { continue };
+        let v = graph.find(name).unwrap_or_else(|| panic!("no value {name}"));
+        let source = match graph.producer(v) {
+            Some((id, _)) => graph.input(id, 0).unwrap(),
+            None => v,
+        };
+        found.entry(graph.name(source).to_string()).or_default().push(t.to_f32().unwrap());
+    }
+    found
+}
+
+fn compare(model: &Path, reference: &Path) {
+    let model = io::load(model).unwrap();
+    let arrays: BTreeMap<String, Tensor> = read_npz(reference).unwrap().into_iter().collect();
+    let labels = arrays["label"].to_i64().unwrap();
+    let options = NetworkOptions { parameters: None, observe: vec!["image".into()] };
+    let network = Network::<f32>::new(&model, &options).unwrap();
+    let parameters = network.parameters().unwrap();
+    let feed = Feed::from([("image".to_string(), arrays["image"].clone())]);
+    assert_eq!(network.frozen(&feed).unwrap(), []);
+    let tape = network.forward(&parameters, &feed, false).unwrap();
+    let loss = cross_entropy(tape.output(0).unwrap(), &labels).unwrap();
+    let want_loss = f64::from_le_bytes(arrays["loss"].bytes().unwrap()[..8].try_into().unwrap());
+    assert!((loss.value - want_loss).abs() < 1e-5 * want_loss.max(1.0), "loss {} for {want_loss}", loss.value);
+    let grads = tape.backward(vec![Seed { output: 0, gradient: loss.gradient }]).unwrap();
+    let image = grads.observed[0].as_ref().unwrap();
+    let off = relative_l2(image.data(), &arrays["grad/image"].to_f32().unwrap());
+    assert!(off < 1e-4, "image: {off:e}");
+    let mut worst = (off, "image".to_string());
+    let mut compared = 0;
+    for (name, parts) in wanted(&model, &arrays, "grad/") {
+        let k = parameters.list().iter().position(|p| *p.name == *name).unwrap();
+        let got = grads.parameters[k].as_ref().unwrap_or_else(|| panic!("no gradient of {name}"));
+        let sum: Vec<f32> = (0..got.len()).map(|i| parts.iter().map(|p| p[i]).sum()).collect();
+        let off = relative_l2(got.data(), &sum);
+        assert!(off < 1e-4, "{name}: {off:e}");
+        compared += 1;
+        if off > worst.0 {
+            worst = (off, name);
+        }
+    }
+    println!("{}: {compared} gradients, the worst {:.1e} ({})", reference.display(), worst.0, worst.1);
+    fisher(&model, &arrays);
+}
+
+fn fisher(model: &sardonyx::ir::Model, arrays: &BTreeMap<String, Tensor>) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("data.npz");
+    let data: Vec<_> = ["image", "label"].iter().map(|k| (k.to_string(), arrays[*k].clone())).collect();
+    write_npz(&path, &data).unwrap();
+    let data = Dataset::open(&path, &model.graph, Some("label")).unwrap();
+    let options = ImportanceOptions { labels: true, ..ImportanceOptions::default() };
+    let (found, frozen) = importance(model, &data, &options, &|| {}).unwrap();
+    assert!(frozen.is_empty());
+    let (mut worst, mut compared) = (0.0f64, 0);
+    for (name, parts) in wanted(model, arrays, "fisher/") {
+        // The square of a sum is not the sum of squares: merged tensors have no reference.
+        let [want] = &parts[..] else { continue };
+        let got = found.iter().find(|i| *i.parameter.name == *name).unwrap();
+        let off = relative_l2(&got.fisher, want);
+        assert!(off < 1e-4, "fisher {name}: {off:e}");
+        worst = worst.max(off);
+        compared += 1;
+    }
+    assert!(compared > 10);
+    println!("{compared} Fisher tensors, the worst {worst:.1e}");
+}
+
+#[test]
+fn digits_resnet_has_pytorchs_gradients() {
+    if let Some(reference) = shared("digits/reference_gradients_resnet.npz") {
+        compare(&root().join("fixtures/digits/digits_resnet.onnx"), &reference);
+    }
+}
+
+#[test]
+fn digits_mobile_has_pytorchs_gradients() {
+    if let Some(reference) = shared("digits/reference_gradients_mobile.npz") {
+        compare(&root().join("fixtures/digits/digits_mobile.onnx"), &reference);
+    }
+}
+
+#[test]
+fn resnet20_has_pytorchs_gradients() {
+    if let (Some(model), Some(reference)) =
+        (shared("models/resnet20_cifar10_ts.onnx"), shared("data/reference_gradients_resnet20.npz"))
+    {
+        compare(&model, &reference);
+    }
+}
