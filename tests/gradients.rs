@@ -2,8 +2,11 @@
 
 use sardonyx::io::{self, Dataset, Feed, read_npz, write_npz};
 use sardonyx::ir::Tensor;
+use sardonyx::math::Array;
+use sardonyx::ops::gradient::Element;
 use sardonyx::recover::loss::cross_entropy;
-use sardonyx::recover::{ImportanceOptions, Network, NetworkOptions, Seed, importance};
+use sardonyx::recover::{ImportanceOptions, Network, NetworkOptions, Parameters, Samples, Seed, importance};
+use sardonyx::runtime::{Runner, RunnerOptions};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -125,5 +128,70 @@ fn resnet20_has_pytorchs_gradients() {
         (shared("models/resnet20_cifar10_ts.onnx"), shared("data/reference_gradients_resnet20.npz"))
     {
         compare(&model, &reference);
+    }
+}
+
+/// A loss that is not symmetric: the outputs weighted with a fixed sequence.
+fn weighted<T: Element>(y: &Array<T>) -> (f64, Array<T>) {
+    let weight = |i: usize| ((i * 7919 % 1009) as f64 / 504.5) - 1.0;
+    let value = y.data().iter().enumerate().map(|(i, y)| y.wide() * weight(i)).sum();
+    (value, Array::new(y.dims(), (0..y.len()).map(|i| T::of(weight(i))).collect()))
+}
+
+/// The whole model: the forward pass in f32 against tract, and in f64 the gradient along a direction in the space of all
+/// parameters against a central difference.
+fn whole(path: &Path, data: &Path, samples: usize) {
+    let place = path.display();
+    let model = io::load(path).unwrap();
+    let data = Dataset::open(data, &model.graph, None).unwrap();
+    let feed = Samples::read(&data).unwrap().joined(&(0..samples).collect::<Vec<_>>()).unwrap();
+    let single = Network::<f32>::new(&model, &NetworkOptions::default()).unwrap();
+    assert_eq!(single.frozen(&feed).unwrap(), [], "{place}");
+    let tape = single.forward(&single.parameters().unwrap(), &feed, false).unwrap();
+    let want = Runner::new(&model, &RunnerOptions::default()).unwrap().run(&feed).unwrap();
+    let off = relative_l2(tape.output(0).unwrap().data(), &want[0].as_f32().unwrap());
+    assert!(off < 1e-5, "{place}: forward differs from tract by {off:e}");
+    let network = Network::<f64>::new(&model, &NetworkOptions::default()).unwrap();
+    let parameters = network.parameters().unwrap();
+    let loss = |p: &Parameters<f64>| weighted(network.forward(p, &feed, false).unwrap().output(0).unwrap()).0;
+    let tape = network.forward(&parameters, &feed, false).unwrap();
+    let gradient = weighted(tape.output(0).unwrap()).1;
+    let grads = tape.backward(vec![Seed { output: 0, gradient }]).unwrap().parameters;
+    let direction = |k: usize, i: usize| ((i * 31 + k * 17) % 13) as f64 - 6.0;
+    let slope: f64 = grads
+        .iter()
+        .enumerate()
+        .flat_map(|(k, g)| {
+            g.iter().flat_map(move |g| g.data().iter().enumerate().map(move |(i, g)| g * direction(k, i)))
+        })
+        .sum();
+    let moved = |by: f64| {
+        let mut p = parameters.clone();
+        for (k, w) in p.values_mut().iter_mut().enumerate().filter(|(k, _)| grads[*k].is_some()) {
+            w.data_mut().iter_mut().enumerate().for_each(|(i, w)| *w += by * direction(k, i));
+        }
+        loss(&p)
+    };
+    let step = 1e-7;
+    let difference = (moved(step) - moved(-step)) / (2.0 * step);
+    assert!(
+        (slope - difference).abs() < 1e-4 * difference.abs().max(1.0),
+        "{place}: {slope}, by differences {difference}"
+    );
+    println!("{place}: forward {off:.1e} from tract, slope {slope} ({difference} by differences)");
+}
+
+#[test]
+fn whole_digits_models() {
+    for name in ["resnet", "mobile", "vit", "gru", "resnet_dynamo", "mobile_dynamo", "vit_dynamo", "gru_dynamo"] {
+        let model = root().join(format!("fixtures/digits/digits_{name}.onnx"));
+        whole(&model, &root().join("fixtures/digits/digits_test.npz"), 5);
+    }
+}
+
+#[test]
+fn whole_sentence_model() {
+    if let (Some(model), Some(data)) = (shared("models/minilm_ts.onnx"), shared("data/sentences_calib_256.npz")) {
+        whole(&model, &data, 2);
     }
 }
