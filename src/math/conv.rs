@@ -3,8 +3,8 @@
 //!
 //! Windows are unrolled a band of output rows at a time, so that a band stays in the cache between unrolling and product.
 
-use super::conv_shifted::Shifted;
 use super::conv_geometry::ConvGeometry;
+use super::conv_shifted::Shifted;
 use super::depthwise::{depthwise_sample, depthwise_sample_backward};
 use super::parallel::axpy;
 use super::{Real, gemm, sum};
