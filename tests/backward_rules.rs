@@ -136,14 +136,30 @@ fn check_forward(case: &Case) {
     }
 }
 
+/// Judges all cases before it complains of any.
+fn all_cases(check: fn(&Case)) {
+    let failed: Vec<String> = CASES.iter().filter_map(|case| failure(case, check)).collect();
+    assert!(failed.is_empty(), "{} of {} cases fail:\n{}", failed.len(), CASES.len(), failed.join("\n"));
+}
+
+fn failure(case: &Case, check: fn(&Case)) -> Option<String> {
+    let payload = std::panic::catch_unwind(|| check(case)).err()?;
+    let text = payload.downcast_ref::<String>().cloned();
+    Some(format!(
+        "{}: {}",
+        case.body,
+        text.or(payload.downcast_ref::<&str>().map(|s| s.to_string())).unwrap_or_default()
+    ))
+}
+
 #[test]
 fn every_rule_agrees_with_central_differences() {
-    CASES.iter().for_each(check_gradient);
+    all_cases(check_gradient);
 }
 
 #[test]
 fn every_forward_function_agrees_with_tract() {
-    CASES.iter().for_each(check_forward);
+    all_cases(check_forward);
 }
 
 /// Operators that have a rule in some plain form.

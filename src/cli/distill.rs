@@ -125,7 +125,7 @@ impl Distill {
             output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        super::progress::stop_on_interrupt()?;
+        super::progress::stop_on_interrupt();
         let output = self.output.as_deref().unwrap_or(&self.student);
         apply::run_recipe(&recipe, &self.student, output, common)
     }

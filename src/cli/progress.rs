@@ -7,18 +7,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Whether Ctrl-C was pressed.
 static STOPPED: AtomicBool = AtomicBool::new(false);
 
-/// From now on the first Ctrl-C asks work to end with what it has; the second one ends the program.
-pub fn stop_on_interrupt() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        if STOPPED.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
-        }
-    })?;
-    Ok(())
+/// From now on the first Ctrl-C asks work to end with what it has; the second one ends the program, as usual.
+#[cfg(unix)]
+pub fn stop_on_interrupt() {
+    extern "C" fn stop(_: libc::c_int) {
+        STOPPED.store(true, Ordering::Relaxed);
+        // SAFETY: `signal` may be called from a handler (POSIX: signal-safety).
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+    }
+    let handler: extern "C" fn(libc::c_int) = stop;
+    // SAFETY: the handler does nothing but store an atomic and call `signal`, both of which a handler may do.
+    unsafe { libc::signal(libc::SIGINT, handler as libc::sighandler_t) };
 }
 
-/// The exit status of a program that Ctrl-C ended.
-const INTERRUPTED: i32 = 130;
+/// Elsewhere Ctrl-C ends the program.
+#[cfg(not(unix))]
+pub fn stop_on_interrupt() {}
 
 /// A bar with steps, rate and remaining time.
 pub struct Bar {

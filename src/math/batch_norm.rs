@@ -1,6 +1,5 @@
 //! Batch normalization over `[samples, channels, elements]`.
 
-use super::parallel::dot;
 use super::{Real, sum};
 use rayon::prelude::*;
 
@@ -34,18 +33,28 @@ pub fn channel_affine<T: Real>(x: &[T], (_, c, l): Planes, factor: &[T], shift: 
     y
 }
 
-/// Per channel: the sum of `dy`, and of `dy * (x - mean)`.
+/// Per channel: the sum of `dy`, and of `dy * (x - mean)`. Both are small differences of large numbers, so they are added up
+/// in f64.
 pub fn channel_sums<T: Real>(x: &[T], dy: &[T], (n, c, l): Planes, mean: &[T]) -> (Vec<T>, Vec<T>) {
     let channel = |k: usize| {
-        let mut sums = (T::zero(), T::zero());
+        let (mut total, mut along, mean) = ([0.0f64; 4], [0.0f64; 4], mean[k].wide());
         for i in 0..n {
             let at = (i * c + k) * l;
-            let (x, dy) = (&x[at..][..l], &dy[at..][..l]);
-            let total = sum(dy);
-            sums.0 += total;
-            sums.1 += dot(dy, x) - mean[k] * total;
+            let (x4, x_rest) = x[at..at + l].as_chunks::<4>();
+            let (d4, d_rest) = dy[at..at + l].as_chunks::<4>();
+            for (x, d) in x4.iter().zip(d4) {
+                let lanes = total.iter_mut().zip(&mut along).zip(x.iter().zip(d));
+                lanes.for_each(|((total, along), (x, d))| {
+                    *total += d.wide();
+                    *along += d.wide() * (x.wide() - mean);
+                });
+            }
+            for (x, d) in x_rest.iter().zip(d_rest) {
+                total[0] += d.wide();
+                along[0] += d.wide() * (x.wide() - mean);
+            }
         }
-        sums
+        (T::of(total.iter().sum()), T::of(along.iter().sum()))
     };
     (0..c).into_par_iter().map(channel).unzip()
 }

@@ -48,9 +48,7 @@ pub(super) fn dot<T: Real>(a: &[T], b: &[T]) -> T {
     let (b8, b_rest) = b.as_chunks::<8>();
     let mut lanes = [T::zero(); 8];
     for (a, b) in a8.iter().zip(b8) {
-        for k in 0..8 {
-            lanes[k] += a[k] * b[k];
-        }
+        lanes.iter_mut().zip(a.iter().zip(b)).for_each(|(lane, (&a, &b))| *lane += a * b);
     }
     a_rest.iter().zip(b_rest).fold(join(lanes), |s, (&a, &b)| s + a * b)
 }

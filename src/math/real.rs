@@ -22,7 +22,6 @@ pub trait Real:
     ///
     /// # Safety
     /// Every element that sizes and strides name lies in its buffer, and those of `c` are distinct and aliased by no other.
-    #[allow(clippy::too_many_arguments)] // BLAS's own signature
     unsafe fn raw_gemm(
         sizes: (usize, usize, usize),
         alpha: Self,

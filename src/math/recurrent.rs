@@ -129,11 +129,11 @@ pub fn cell_forward<T: Real>(layer: &Layer<T>) -> CellSaved<T> {
                     let scaled: Vec<T> = (0..state).map(|i| r(gates, i / hidden, i % hidden) * h[i]).collect();
                     products = project(batch, hidden, &scaled, &layer.r[2 * hidden * hidden..], hidden);
                 }
-                for i in 0..state {
+                for (i, &reset) in reset.iter().enumerate() {
                     let (b, k) = (i / hidden, i % hidden);
                     let recurrent = match products.get(i) {
                         Some(&p) => p + bias(wide + 2 * hidden + k),
-                        None => r(gates, b, k) * reset[i],
+                        None => r(gates, b, k) * reset,
                     };
                     gates[b * wide + 2 * hidden + k] = (x(b, 2 * hidden + k) + recurrent).tanh();
                 }

@@ -114,6 +114,8 @@ pub struct Rule {
     pub single: Kernel<f32>,
     /// In f64.
     pub double: Kernel<f64>,
+    /// Slots of numbers that are settings, not weights: never trained.
+    pub settings: &'static [usize],
     /// Slots of statistics that follow from the data: constants are not trained there, but re-estimated.
     pub statistics: &'static [usize],
 }
@@ -121,13 +123,14 @@ pub struct Rule {
 /// The [`Rule`] made of two generic functions.
 macro_rules! rule {
     ($forward:ident, $backward:ident) => {
-        rule!($forward, $backward, &[])
+        rule!($forward, $backward, statistics: &[], settings: &[])
     };
-    ($forward:ident, $backward:ident, $statistics:expr) => {
+    ($forward:ident, $backward:ident, statistics: $statistics:expr, settings: $settings:expr) => {
         Some($crate::ops::gradient::Rule {
             single: $crate::ops::gradient::Kernel { forward: $forward::<f32>, backward: $backward::<f32> },
             double: $crate::ops::gradient::Kernel { forward: $forward::<f64>, backward: $backward::<f64> },
             statistics: $statistics,
+            settings: $settings,
         })
     };
 }

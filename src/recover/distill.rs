@@ -1,7 +1,8 @@
 //! Distillation: a student is trained on what its teacher makes of the same data.
 
 use super::augment::Augment;
-use super::optimizer::{Method, Optimizer, clip, rate_at};
+use super::distill_options::DistillOptions;
+use super::optimizer::{Optimizer, clip, rate_at};
 use super::random::Random;
 use super::samples::Samples;
 use super::tape::{Seed, Tape};
@@ -13,102 +14,9 @@ use crate::ir::Model;
 use crate::math::Array;
 use crate::passes::{PassContext, RewritePass, UntieIdentity, manager};
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
-
-/// How a student is trained.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-pub struct DistillOptions {
-    /// Samples of one step.
-    pub batch: usize,
-    /// Passes over the training samples.
-    pub epochs: usize,
-    /// Minutes after which training ends, whatever is left of it.
-    pub minutes: Option<f64>,
-    /// The optimizer.
-    pub optimizer: Method,
-    /// Largest learning rate.
-    pub learning_rate: f64,
-    /// Share of each weight that a step of learning rate 1 takes away.
-    pub weight_decay: f64,
-    /// Share of the run in which the learning rate rises.
-    pub warm_up: f64,
-    /// Largest length of the gradient of all parameters together.
-    pub clip: f64,
-    /// Temperature of the softmax of scores.
-    pub temperature: f64,
-    /// Share of the loss that the labels decide, where there are labels.
-    pub label_weight: f64,
-    /// Losses of outputs, by name, where not the usual one.
-    pub losses: BTreeMap<String, LossKind>,
-    /// Share of the samples that is held out to validate on.
-    pub held_out: f64,
-    /// End after this many validations without a better one.
-    pub patience: usize,
-    /// Mirror images at random.
-    pub flip: bool,
-    /// Shift images at random by up to this many pixels.
-    pub shift: usize,
-    /// Whether normalization learns with the statistics of each batch (and stores their averages), or with those stored.
-    pub batch_statistics: bool,
-    /// Whether elements of weights that are 0 stay 0.
-    pub keep_zeros: bool,
-    /// Decides the order of samples, what is held out, and augmentation.
-    pub seed: u64,
-}
-
-impl Default for DistillOptions {
-    fn default() -> Self {
-        Self {
-            batch: 64,
-            epochs: 30,
-            minutes: None,
-            optimizer: Method::AdamW,
-            learning_rate: 2e-3,
-            weight_decay: 1e-4,
-            warm_up: 0.05,
-            clip: 5.0,
-            temperature: 3.0,
-            label_weight: 0.0,
-            losses: BTreeMap::new(),
-            held_out: 0.1,
-            patience: 10,
-            flip: false,
-            shift: 0,
-            batch_statistics: true,
-            keep_zeros: true,
-            seed: 0,
-        }
-    }
-}
-
-impl DistillOptions {
-    /// Checks what the types of the fields do not.
-    ///
-    /// # Errors
-    /// Numbers that mean nothing.
-    pub fn check(&self) -> Result<()> {
-        let positive = [("learning-rate", self.learning_rate), ("temperature", self.temperature), ("clip", self.clip)];
-        let positive = positive.into_iter().chain(self.minutes.map(|m| ("minutes", m)));
-        if let Some((name, x)) = positive.into_iter().find(|(_, x)| !(x.is_finite() && *x > 0.0)) {
-            return Err(Error::usage(format!("{name} must be above 0, not {x}")));
-        }
-        let shares = [("warm-up", self.warm_up), ("label-weight", self.label_weight), ("held-out", self.held_out)];
-        if let Some((name, x)) = shares.into_iter().find(|(_, x)| !(0.0..=1.0).contains(x)) {
-            return Err(Error::usage(format!("{name} must lie between 0 and 1, not {x}")));
-        }
-        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            return Err(Error::usage(format!("weight-decay must not be negative, not {}", self.weight_decay)));
-        }
-        let counts = [("batch", self.batch), ("epochs", self.epochs), ("patience", self.patience)];
-        match counts.into_iter().find(|(_, n)| *n == 0) {
-            Some((name, _)) => Err(Error::usage(format!("{name} must be at least 1"))),
-            None => Ok(()),
-        }
-    }
-}
 
 /// How far a run is.
 pub struct Status {

@@ -7,6 +7,7 @@
 
 mod augment;
 mod distill;
+mod distill_options;
 mod importance;
 pub mod loss;
 mod network;
@@ -19,7 +20,8 @@ mod samples;
 mod tape;
 mod target;
 
-pub use distill::{DistillOptions, Distillation, Point, Status, distill};
+pub use distill::{Distillation, Point, Status, distill};
+pub use distill_options::DistillOptions;
 pub use importance::{Importance, ImportanceOptions, Measure, importance};
 pub use network::{Network, NetworkOptions};
 pub use optimizer::Method;

@@ -5,8 +5,8 @@ use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Model, Tensor, ValueId};
 use crate::math::Array;
 use crate::ops;
-use crate::ops::gradient::Element;
-use std::collections::HashMap;
+use crate::ops::gradient::{Element, Rule};
+use std::collections::HashSet;
 use std::sync::Arc;
 
 /// What a constant is to training.
@@ -32,31 +32,30 @@ pub struct Parameter {
 }
 
 /// The float initializers of the main graph that have axes: weights, biases, scales, tables. Scalars are taken for
-/// constants of the formula (an epsilon, an exponent), and so is what no node uses.
+/// constants of the formula (an epsilon, an exponent), and so is what no node uses, and settings such as the scales of a
+/// Resize.
 pub fn parameters_of(model: &Model) -> Vec<Parameter> {
     let graph = &model.graph;
-    let statistics = statistics(model);
+    let (statistics, settings) = (at_slots(model, |r| r.statistics), at_slots(model, |r| r.settings));
     let is_float = |t: &Tensor| t.dtype.is_float() && t.rank() > 0 && !t.is_empty();
-    let found = graph.values().filter_map(|v| {
+    let found = graph.values().filter(|v| !settings.contains(v)).filter_map(|v| {
         let t = graph.value(v).init.as_ref().filter(|t| is_float(t) && graph.has_uses(v))?;
-        let role = if statistics.contains_key(&v) { Role::Statistic } else { Role::Trained };
+        let role = if statistics.contains(&v) { Role::Statistic } else { Role::Trained };
         Some(Parameter { name: graph.value(v).name.clone(), dims: t.dims.clone(), dtype: t.dtype, role })
     });
     found.collect()
 }
 
-/// Initializers in a slot that holds a statistic, also behind one Identity.
-fn statistics(model: &Model) -> HashMap<ValueId, ()> {
+/// Initializers in certain slots of their nodes' rules, also behind one Identity.
+fn at_slots(model: &Model, slots: impl Fn(&Rule) -> &'static [usize]) -> HashSet<ValueId> {
     let graph = &model.graph;
     let contexts = Contexts::new(model, graph);
-    let mut found = HashMap::new();
+    let mut found = HashSet::new();
     for id in graph.nodes() {
-        let Some(spec) = ops::spec(&graph.node(id).op) else { continue };
-        let slots = spec.gradient(&contexts.of(id)).map_or(&[][..], |r| r.statistics);
-        for v in slots.iter().filter_map(|&k| graph.input(id, k)) {
+        let rule = ops::spec(&graph.node(id).op).and_then(|spec| spec.gradient(&contexts.of(id)));
+        for v in rule.iter().flat_map(|r| slots(r)).filter_map(|&k| graph.input(id, k)) {
             let behind = graph.producer(v).filter(|(p, _)| graph.node(*p).op.is("Identity"));
-            let source = behind.and_then(|(p, _)| graph.input(p, 0)).unwrap_or(v);
-            found.insert(source, ());
+            found.insert(behind.and_then(|(p, _)| graph.input(p, 0)).unwrap_or(v));
         }
     }
     found

@@ -1,7 +1,7 @@
 //! What a student is compared with: the teacher's outputs, and the loss of each.
 
 use super::augment::Augment;
-use super::distill::DistillOptions;
+use super::distill_options::DistillOptions;
 use super::loss::{Loss, cosine_distance, cross_entropy, divergence, probability_divergence, squared_error};
 use super::samples::Samples;
 use super::tape::{Seed, Tape};

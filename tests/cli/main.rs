@@ -1,6 +1,7 @@
 //! The `sardonyx` command as its users see it: arguments in, files, text and exit status out.
 
 mod bad_input;
+mod distill;
 mod sandbox;
 mod simplify;
 

@@ -255,33 +255,67 @@ fn backward<T: Element>(b: &Backward<T>) -> Result<Gradients<T>> {
         }
         return Ok(grads);
     }
-    let (_, left, right) = partials::<T>(op)?;
-    let results = folded(op, &inputs)?;
+    let results = match inputs.len() {
+        2 => vec![inputs[0].clone(), b.output()?.clone()],
+        _ => folded(op, &inputs)?,
+    };
     for k in (1..inputs.len()).rev() {
-        let (x, y) = (&results[k - 1], &inputs[k]);
-        let through = |f: fn(T, T, T) -> T, target: &Array<T>| {
-            let dims = dy.dims();
-            let d = match op {
-                "Mul" => binary(if std::ptr::eq(target, y) { x } else { y }, &dy, dims, |a, d| a * d),
-                _ => {
-                    // Both operands spread out, then one pass over three arrays.
-                    let whole = |a: &Array<T>| View::dense(a.dims()).broadcast(dims).read(a.data());
-                    let (x, y) = (whole(x), whole(y));
-                    let elements = x.iter().zip(&y).zip(dy.data()).map(|((&x, &y), &d)| f(x, y, d));
-                    Array::new(dims, elements.collect())
-                }
-            };
-            reduce_to(d, target.dims())
-        };
+        let step = Step { op, x: &results[k - 1], y: &inputs[k], result: &results[k] };
         if b.wants(k) {
-            grads[k] = Some(through(right, y));
+            grads[k] = Some(step.right(&dy)?);
         }
         if k > 1 || b.wants(0) {
-            dy = through(left, x);
+            dy = step.left(&dy)?;
         }
     }
     if b.wants(0) {
         grads[0] = Some(dy);
     }
     Ok(grads)
+}
+
+/// One binary operation of a node, and the gradients of its operands.
+struct Step<'a, T> {
+    op: &'a str,
+    x: &'a Array<T>,
+    y: &'a Array<T>,
+    result: &'a Array<T>,
+}
+
+impl<T: Element> Step<'_, T> {
+    fn left(&self, dy: &Array<T>) -> Result<Array<T>> {
+        let d = match self.op {
+            "Sub" => dy.clone(),
+            "Mul" => binary(dy, self.y, dy.dims(), |d, y| d * y),
+            "Div" => binary(dy, self.y, dy.dims(), |d, y| d / y),
+            "Pow" if self.y.len() == 1 && self.x.dims() == dy.dims() => {
+                let (e, less) = (self.y.data()[0], self.y.data()[0] - T::one());
+                binary(self.x, dy, dy.dims(), |x, d| if e == T::zero() { e } else { d * e * power(x, less) })
+            }
+            _ => self.spread(dy, partials::<T>(self.op)?.1),
+        };
+        Ok(reduce_to(d, self.x.dims()))
+    }
+
+    fn right(&self, dy: &Array<T>) -> Result<Array<T>> {
+        let d = match self.op {
+            "Sub" => dy.map(|d| -d),
+            "Mul" => binary(dy, self.x, dy.dims(), |d, x| d * x),
+            // -d x / y^2, where x / y is the result.
+            "Div" => {
+                let product = binary(dy, self.result, dy.dims(), |d, z| -d * z);
+                binary(&product, self.y, dy.dims(), |p, y| p / y)
+            }
+            _ => self.spread(dy, partials::<T>(self.op)?.2),
+        };
+        Ok(reduce_to(d, self.y.dims()))
+    }
+
+    /// Both operands spread out, then one pass over three arrays.
+    fn spread(&self, dy: &Array<T>, f: fn(T, T, T) -> T) -> Array<T> {
+        let whole = |a: &Array<T>| View::dense(a.dims()).broadcast(dy.dims()).read(a.data());
+        let (x, y) = (whole(self.x), whole(self.y));
+        let elements = x.iter().zip(&y).zip(dy.data()).map(|((&x, &y), &d)| f(x, y, d));
+        Array::new(dy.dims(), elements.collect())
+    }
 }

@@ -23,7 +23,7 @@ impl OpSpec for BatchNormalization {
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
         // In training mode its outputs are others, and before 9 each element could have statistics of its own.
         let plain = int(cx, "training_mode", 0).ok()? == 0 && cx.used_outputs < 2 && int(cx, "spatial", 1).ok()? == 1;
-        if plain && cx.opset >= 7 { rule!(forward, backward, &[3, 4]) } else { None }
+        if plain && cx.opset >= 7 { rule!(forward, backward, statistics: &[3, 4], settings: &[]) } else { None }
     }
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {

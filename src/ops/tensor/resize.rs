@@ -31,7 +31,7 @@ impl OpSpec for Resize {
             && matches!(&*coordinates, "half_pixel" | "pytorch_half_pixel" | "align_corners" | "asymmetric")
             && text("keep_aspect_ratio_policy", "stretch") == "stretch"
             && cx.node.int("antialias").unwrap_or(0) == 0;
-        if plain && cx.opset >= 9 { rule!(forward, backward) } else { None }
+        if plain && cx.opset >= 9 { rule!(forward, backward, statistics: &[], settings: &[1, 2, 3]) } else { None }
     }
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
