@@ -16,6 +16,8 @@ use std::collections::{BTreeSet, HashMap};
 const ROUNDS: usize = 50;
 /// Factors that change by less are settled.
 const SETTLED: f64 = 1e-3;
+/// Regions whose factors differ by less from 1 are even already.
+const WORTH: f64 = 1e-2;
 
 /// Before: `y = f(x * W)`, `z = y * V`. After: `y' = f(x * W / s)`, `z = y' * (s V)`, with `s` per channel such that the
 /// channels of `W / s` and `s V` have equal ranges (Nagel et al., Data-Free Quantization through Weight Equalization and Bias
@@ -60,7 +62,7 @@ impl Pass for EqualizeChannels {
             }
         }
         let (factors, (before, after)) = settle(graph, &regions)?;
-        let moved = |f: &[f64]| f.iter().any(|s| (s - 1.0).abs() > SETTLED);
+        let moved = |f: &[f64]| f.iter().any(|s| (s - 1.0).abs() > WORTH);
         let done = factors.iter().filter(|f| moved(f)).count();
         if done == 0 || !cx.burn(self.name()) {
             return Ok(outcome);
