@@ -161,7 +161,7 @@ mod tests {
     #[test]
     fn importance_decides() {
         let levels = Levels::new(2, Eight::S8, true);
-        let values = [1.0, 0.1, 0.11, 0.09];
+        let values = [1.0, 0.25, 0.26, 0.24];
         let by = |importance: &[f32]| fit(&values, Some(importance), &levels).0;
         assert!(by(&[1.0, 0.0, 0.0, 0.0]) > 0.4);
         assert!(by(&[0.0, 1.0, 1.0, 1.0]) < 0.35);
