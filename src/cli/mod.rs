@@ -16,6 +16,7 @@ mod run;
 mod save;
 mod sensitivity;
 mod simplify;
+mod sparsify;
 mod validate;
 
 use clap::{Args, Parser, Subcommand};
@@ -45,6 +46,7 @@ struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
+    Sparsify(sparsify::Sparsify),
     Groups(groups::Groups),
     Prune(prune::Prune),
     Quantize(quantize::Quantize),
@@ -104,6 +106,7 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Groups(c) => c.run(&cli.common),
         Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Sparsify(c) => c.run(&cli.common),
         Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
         Command::Convert(c) => c.run(&cli.common),

@@ -54,6 +54,10 @@ pub struct Prune {
     /// Cut axes too that are normalized or reduced over: the result then differs from a masked original.
     #[arg(long)]
     allow_inexact: bool,
+    /// Refit the weights that lose inputs by least squares on --data (no labels needed), and re-estimate the statistics of
+    /// BatchNormalization.
+    #[arg(long)]
+    repair: bool,
     /// Prune only layers that match: a name, a glob over names, or an operator type. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
@@ -106,6 +110,8 @@ pub enum MeasureArg {
     Fpgm,
     /// Chance.
     Random,
+    /// Root mean square of the activations on --data.
+    Activation,
 }
 
 impl From<MeasureArg> for Measure {
@@ -116,6 +122,7 @@ impl From<MeasureArg> for Measure {
             MeasureArg::BnScale => Measure::BnScale,
             MeasureArg::Fpgm => Measure::Fpgm,
             MeasureArg::Random => Measure::Random,
+            MeasureArg::Activation => Measure::Activation,
         }
     }
 }
@@ -144,6 +151,7 @@ impl Prune {
             round_to: self.round_to,
             min_channels: self.min_channels,
             allow_inexact: self.allow_inexact,
+            repair: self.repair,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
         };

@@ -13,6 +13,7 @@ mod node;
 mod order;
 #[cfg(test)]
 mod scale_tests;
+mod sparse;
 mod tensor;
 mod types;
 mod value;

@@ -11,6 +11,7 @@ pub mod prune;
 pub mod quantize;
 mod rewrite;
 pub mod simplify;
+pub mod sparsify;
 mod untie_identity;
 
 pub use evaluator::Evaluator;

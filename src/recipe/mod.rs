@@ -15,12 +15,14 @@ mod progress;
 mod prune;
 mod quantize;
 mod render;
+mod repair;
 mod rounding;
 mod run;
 mod schema;
 mod search;
 mod sensitivity;
 mod simplify;
+mod sparsify;
 
 pub use convert::Conversion;
 pub use execute::{ExecuteReport, RunStep, execute_file};
@@ -35,8 +37,9 @@ pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,
-    RECIPE_VERSION, Recipe, Search, SimplifyStep, ValidateStep,
+    RECIPE_VERSION, Recipe, Search, SimplifyStep, SparsifyStep, ValidateStep,
 };
 pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};
 pub use simplify::{Simplified, rule_table, simplify};
+pub use sparsify::{SparseWeight, SparsifyReport, sparsify};

@@ -4,6 +4,7 @@ use super::convert::Conversion;
 use super::prune::{PruneReport, PrunedLayer};
 use super::run::RunReport;
 use super::search::Searched;
+use super::sparsify::{SparseWeight, SparsifyReport};
 use crate::drift::Agreement;
 use crate::passes::quantize::{Coverage, Share};
 use std::collections::BTreeMap;
@@ -29,6 +30,9 @@ impl RunReport {
         }
         if let Some(prune) = &self.prune {
             render_prune(prune, &mut out);
+        }
+        if let Some(sparse) = &self.sparsify {
+            render_sparsify(sparse, &mut out);
         }
         if let Some(c) = self.calibration.as_ref().filter(|c| c.values > 0) {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
@@ -120,9 +124,33 @@ fn render_prune(prune: &PruneReport, out: &mut String) {
     if whole > 0 {
         let _ = writeln!(out, "left whole: {whole} (sardonyx groups says why)");
     }
+    if prune.samples > 0 {
+        let kind = if prune.random { "RANDOM samples (no data were given)" } else { "samples" };
+        let (samples, fitted, norms) = (prune.samples, prune.refitted, prune.reestimated);
+        let _ =
+            writeln!(out, "on {samples} {kind}: refitted {fitted} layers, re-estimated {norms} BatchNormalizations");
+    }
     for note in &prune.notes {
         let _ = writeln!(out, "note  {note}");
     }
+}
+
+fn render_sparsify(report: &SparsifyReport, out: &mut String) {
+    let sum = |f: fn(&SparseWeight) -> usize| report.layers.iter().map(f).sum::<usize>();
+    let all = sum(|l| l.elements).max(1);
+    let zeros = |n: usize| 100.0 * (all - n) as f64 / all as f64;
+    let _ = writeln!(
+        out,
+        "zeros in {} weights of products: {:.1}% -> {:.1}%",
+        report.layers.len(),
+        zeros(sum(|l| l.nonzero.0)),
+        zeros(sum(|l| l.nonzero.1)),
+    );
+    let _ = writeln!(
+        out,
+        "constants: {} -> {} bytes, {} -> {} of them sparse; ONNX Runtime and tract make dense tensors of those: bytes are saved, not time",
+        report.bytes.0, report.bytes.1, report.sparse.0, report.sparse.1
+    );
 }
 
 fn render_agreement(agreement: &Agreement, out: &mut String) {

@@ -9,6 +9,7 @@ use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
 use super::schema::{PassOptions, Recipe, ValidateStep};
 use super::search::{Searched, search};
 use super::simplify::simplify;
+use super::sparsify::{SparsifyReport, sparsify};
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
 use crate::drift::{self, Agreement, Change, DriftReport};
@@ -39,6 +40,9 @@ pub struct RunReport {
     /// What was pruned, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneReport>,
+    /// What became sparse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsify: Option<SparsifyReport>,
     /// What the ranges come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
@@ -107,6 +111,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         passes: vec![],
         agreement: None,
         prune: None,
+        sparsify: None,
         calibration: None,
         coverage: None,
         search: None,
@@ -126,6 +131,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.prune = Some(pruned);
+    }
+    if let Some(step) = &recipe.sparsify {
+        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check))?;
+        report.passes.extend(passes);
+        report.sparsify = Some(sparse);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();

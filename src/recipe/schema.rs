@@ -8,6 +8,7 @@ use crate::ir::DType;
 use crate::passes::prune::PruneOptions;
 use crate::passes::quantize::{Precision, QuantizeOptions};
 use crate::passes::simplify::FOLD_LIMIT;
+use crate::passes::sparsify::SparsifyOptions;
 use crate::recover::DistillOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -28,6 +29,9 @@ pub struct Recipe {
     /// Structured pruning, if any; it comes after simplification.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub prune: Option<PruneStep>,
+    /// Sparsification, if any; it comes after pruning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsify: Option<SparsifyStep>,
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
@@ -194,6 +198,16 @@ impl HalfType {
     }
 }
 
+/// Unstructured sparsity, and how it is stored.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SparsifyStep {
+    /// Write sparse initializers as dense ones.
+    pub densify: bool,
+    /// What becomes zero.
+    pub options: SparsifyOptions,
+}
+
 /// Structured pruning, and the data that scores and repair come from.
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
@@ -282,6 +296,7 @@ impl Default for Recipe {
             version: RECIPE_VERSION,
             simplify: None,
             prune: None,
+            sparsify: None,
             quantize: None,
             convert: None,
             distill: None,
@@ -332,6 +347,9 @@ impl Recipe {
         if let Some(p) = &self.prune {
             positive(&[("samples", p.samples), ("batch", p.batch)])?;
             p.options.check()?;
+        }
+        if let Some(s) = &self.sparsify {
+            s.options.check()?;
         }
         if let Some(d) = &self.distill {
             positive(&[("samples", d.samples)])?;

@@ -157,7 +157,10 @@ fn collect(b: &mut Builder) -> Vec<Group> {
         });
         group.classes.push(Class { members });
     }
-    groups.into_values().collect()
+    // Without an activation there is nothing that a channel could be: kernels, tables.
+    let activation = |g: &Group| g.axes.iter().any(|p| graph.constant(p.value).is_none());
+    let several = |g: &Group| g.barrier.is_none() || g.classes.len() > 1;
+    groups.into_values().filter(|g| activation(g) && several(g)).collect()
 }
 
 /// Names each group after the first node whose matrix makes its channels, else after the first that takes them; returns

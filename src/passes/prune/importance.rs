@@ -38,14 +38,11 @@ pub enum Measure {
     Random,
     /// Root mean square of the channel's activations on data.
     Activation,
-    /// What removing the channel adds to the error of the layers that take it, after the best repair (Optimal Brain
-    /// Surgeon on the layer's Hessian).
-    Hessian,
 }
 
 /// Importance from the weights alone.
 pub struct Norm {
-    /// Which one; [`Measure::Activation`] and [`Measure::Hessian`] need data and count as L2 here.
+    /// Which one; [`Measure::Activation`] needs data ([`ChannelMagnitudes`]) and counts as L2 here.
     pub measure: Measure,
     /// For [`Measure::Random`].
     pub seed: u64,

@@ -5,10 +5,14 @@
 
 mod budget;
 mod importance;
+mod refit;
 mod select;
 mod slice;
+mod zero_state;
 
 pub use budget::Budget;
 pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
+pub use refit::{Anchor, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
 pub use select::{PruneOptions, Selected, Target, select};
 pub use slice::{ChannelMap, Cut, Slice, zero_consumers};
+pub use zero_state::EliminateZeroState;

@@ -27,6 +27,8 @@ pub struct PruneOptions {
     pub min_channels: usize,
     /// Cut axes too that are normalized or reduced over.
     pub allow_inexact: bool,
+    /// Refit the weights that lose inputs, and re-estimate the statistics of BatchNormalization, on data without labels.
+    pub repair: bool,
     /// Only layers that match one of these (name, glob over names, or operator type); empty = all.
     pub include: Vec<String>,
     /// No layer that matches one of these.
@@ -55,6 +57,7 @@ impl Default for PruneOptions {
             round_to: 1,
             min_channels: 1,
             allow_inexact: false,
+            repair: false,
             include: vec![],
             exclude: vec![],
         }

@@ -3,7 +3,7 @@
 use crate::analysis::axis_groups::{AxisGroups, Place, Role};
 use crate::analysis::shapes::{self, Contexts, Facts};
 use crate::error::{Context, Error, Result};
-use crate::ir::{Dim, Graph, Model, NodeId, Port, Tensor, TensorType, Type, ValueId};
+use crate::ir::{Dim, Graph, Model, NodeId, Port, Tensor, TensorData, TensorType, Type, ValueId};
 use crate::ops;
 use crate::ops::axes::{Axis, Kept, LinkContext, Narrowed};
 use crate::passes::{Effect, Outcome, Pass, PassContext, Patch};
@@ -190,7 +190,10 @@ pub fn take(t: &Tensor, axis: usize, kept: &[usize]) -> Result<Tensor> {
     }
     let mut dims = t.dims.clone();
     dims[axis] = kept.len();
-    Ok(Tensor { extra: t.extra.clone(), ..Tensor::raw(t.dtype, &dims, out) })
+    let now = Tensor { extra: t.extra.clone(), ..Tensor::raw(t.dtype, &dims, out) };
+    // What was stored sparsely stays so where it is still smaller.
+    let sparse = if matches!(t.data, TensorData::Sparse(_)) { now.sparse()? } else { None };
+    Ok(sparse.unwrap_or(now))
 }
 
 /// The model with the weights that take removed channels set to zero there: what the pruned model must equal. For tests

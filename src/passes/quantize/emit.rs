@@ -3,8 +3,11 @@
 use super::groups::has_output_scale;
 use super::options::Format;
 use super::plan::{Plan, Quantization};
+use super::rounding::{Levels, Partition, Rows, round};
 use super::structure::{Decision, Kind, Structure};
-use super::weights::{QuantizedWeight, drift_shift, laid_out, mean_shift, quantize_bias, quantize_weight};
+use super::weights::{
+    QuantizedWeight, drift_shift, laid_out, least_scales, mean_shift, quantize_bias, quantize_weight,
+};
 use super::{qdq, qlinear};
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Port, Tensor, TensorType, Type, ValueId};
@@ -217,6 +220,13 @@ impl<'a> Emitter<'a> {
         let ahead = self.plan.rounded(id);
         let quantized = match ahead {
             Some(layer) => laid_out(&layer.weight, &tensor.dims, role.weight_axis, options),
+            None if options.weight_bits < 8 => {
+                let rows = Rows::of(&tensor.to_f32()?, &tensor.dims, role.weight_axis);
+                let least = bias.as_deref().map(|b| least_scales(b, input_scale));
+                let partition = Partition::whole(rows.columns);
+                let rounded = round(&rows, &partition, &Levels::of(options), None, least.as_deref())?;
+                laid_out(&rounded, &tensor.dims, role.weight_axis, options)
+            }
             None => quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?,
         };
         let mean = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);

@@ -282,6 +282,12 @@ impl QuantizeOptions {
         if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
             return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
         }
+        let plain = self.weight_bits == 8 && self.rounding == Rounding::Nearest;
+        if self.mode == Mode::Dynamic && !plain {
+            return Err(Error::usage(
+                "dynamic quantization rounds weights to the nearest of 8 bits: use --mode static or weights for anything else",
+            ));
+        }
         let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
         if fine && !self.per_channel {
             return Err(Error::usage(

@@ -173,10 +173,10 @@ mod tests {
         // The correction is the mean of what is lost.
         let correction = bias_correction(&w, &rounded, &partition, &gram);
         let values = rounded.values(&partition);
-        let lost =
-            |row: usize| (0..3).map(|k| f64::from(w.data[row * 3 + k] - values[row * 3 + k]) * gram.mean(row / 2)[k]);
         for row in 0..4 {
-            assert!((f64::from(correction[row]) - lost(row).sum::<f64>()).abs() < 1e-6);
+            let error = |k: usize| f64::from(w.data[row * 3 + k] - values[row * 3 + k]);
+            let lost: f64 = (0..3).map(|k| error(k) * gram.mean(row / 2)[k]).sum();
+            assert!((f64::from(correction[row]) - lost).abs() < 1e-6);
         }
         assert!(
             round(&Rows { columns: 4, ..w }, &partition, &levels, Some(Evidence { gram: &gram, centred: true }), None)

@@ -56,7 +56,7 @@ fn scales(band: &mut Band, least: &[f32]) {
     let h = &band.objective.h[..];
     let mut members = vec![vec![]; groups];
     band.group.iter().enumerate().for_each(|(column, &group)| members[group].push(column));
-    for row in 0..band.rows {
+    for (row, &least) in least.iter().enumerate() {
         let codes = &band.codes[row * n..][..n];
         let zero = &band.zero[row * groups..][..groups];
         let centred: Vec<f32> = codes.iter().zip(band.group).map(|(&c, &g)| (i32::from(c) - zero[g]) as f32).collect();
@@ -79,7 +79,7 @@ fn scales(band: &mut Band, least: &[f32]) {
             }
         }
         let Some(found) = solve(&mut a, &b) else { continue };
-        let fits = |s: &f64| (*s as f32).is_normal() && *s > 0.0 && *s as f32 >= least[row];
+        let fits = |s: &f64| (*s as f32).is_normal() && *s > 0.0 && *s as f32 >= least;
         if !found.iter().all(fits) {
             continue;
         }

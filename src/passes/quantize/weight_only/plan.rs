@@ -6,11 +6,11 @@ use super::site::Site;
 use crate::analysis::shapes::Contexts;
 use crate::calibrate::Gram;
 use crate::error::{Context, Error, Result};
-use crate::ir::{DType, Graph, Model, NodeId, Port, Tensor, ValueId};
+use crate::ir::{DType, Graph, Model, NodeId, Port, Tensor, Use, ValueId};
 use crate::math::Unfold;
 use crate::ops;
 use crate::ops::spec::{Purpose, WeightRole};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{HashMap, HashSet};
 
 /// Bytes that the nodes which dequantize one weight take in the file, roughly.
 const OVERHEAD: usize = 256;
@@ -56,6 +56,13 @@ pub struct PlannedWeight {
     pub correction: Option<(Site, Vec<f32>)>,
 }
 
+/// What becomes of a weight.
+enum Planned {
+    Few(Box<PlannedWeight>),
+    /// It stays as it is, and why.
+    Float(String),
+}
+
 /// Decisions for the main graph.
 pub struct WeightPlan {
     /// What is stored in few bits.
@@ -98,18 +105,13 @@ impl WeightPlan {
 
     /// Joins the uses of one weight, and leaves out weights that must also stay in float.
     fn group(&mut self, graph: &Graph, found: Vec<(NodeId, WeightRole, ValueId)>) -> Result<()> {
-        let mut uses: HashMap<ValueId, usize> = HashMap::new();
-        found.iter().for_each(|(_, _, v)| *uses.entry(*v).or_default() += 1);
+        let planned: HashSet<(NodeId, usize)> = found.iter().map(|(id, role, _)| (*id, role.slot)).collect();
         let mut place: HashMap<(ValueId, usize, usize, bool), usize> = HashMap::new();
         for (id, role, value) in found {
-            let other = graph.uses(value).into_iter().find(|u| {
-                let planned = matches!(u.port, Port::In(_)) && graph.use_count(value) == uses[&value];
-                !planned && u.node != id
-            });
-            if graph.use_count(value) != uses[&value] {
-                let by =
-                    other.map_or_else(|| "in another role".into(), |u| format!("by {}", graph.node(u.node).label()));
-                self.skipped.push((id, format!("its weight is also used in float, {by}")));
+            let stays = |u: &Use| !matches!(u.port, Port::In(slot) if planned.contains(&(u.node, slot as usize)));
+            if let Some(other) = graph.uses(value).iter().find(|u| stays(u)) {
+                let by = graph.node(other.node).label();
+                self.skipped.push((id, format!("its weight is also used in float, by {by}")));
                 continue;
             }
             let table = matches!(role.purpose, Purpose::Table { .. });
@@ -119,27 +121,21 @@ impl WeightPlan {
                 continue;
             }
             match self.planned(graph, id, role, value)? {
-                Ok(planned) => {
+                Planned::Few(weight) => {
                     place.insert(key, self.weights.len());
-                    self.weights.push(planned);
+                    self.weights.push(*weight);
                 }
-                Err(why) => self.skipped.push((id, why)),
+                Planned::Float(why) => self.skipped.push((id, why)),
             }
         }
         Ok(())
     }
 
-    fn planned(
-        &self,
-        graph: &Graph,
-        id: NodeId,
-        role: WeightRole,
-        value: ValueId,
-    ) -> Result<std::result::Result<PlannedWeight, String>> {
+    fn planned(&self, graph: &Graph, id: NodeId, role: WeightRole, value: ValueId) -> Result<Planned> {
         let tensor = graph.constant(value).ok_or_else(|| Error::internal("a weight that is not constant"))?;
         let dims = tensor.dims.clone();
         if role.channel_axis >= dims.len() || role.block_axis >= dims.len() || role.channel_axis == role.block_axis {
-            return Ok(Err(format!("its weight has the shape {dims:?}")));
+            return Ok(Planned::Float(format!("its weight has the shape {dims:?}")));
         }
         let data = tensor.to_f32()?;
         if let Some(at) = data.iter().position(|x| !x.is_finite()) {
@@ -149,29 +145,20 @@ impl WeightPlan {
         let table = matches!(role.purpose, Purpose::Table { .. });
         let levels = if table { table_levels(&self.options) } else { Levels::of(&self.options) };
         let block = self.options.block().filter(|&b| b < dims[role.block_axis]);
-        let planned =
-            PlannedWeight { value, dims, role, uses: vec![id], block, levels, rounded: None, correction: None };
+        let uses = vec![id];
+        let planned = PlannedWeight { value, dims, role, uses, block, levels, rounded: None, correction: None };
         let (before, after) = (tensor.stored_bytes(), planned.bytes(self.options.weight_bits));
         if after >= before {
-            return Ok(Err(format!("{SMALL}: {before} bytes would become {after}")));
+            return Ok(Planned::Float(format!("{SMALL}: {before} bytes would become {after}")));
         }
-        Ok(Ok(planned))
+        Ok(Planned::Few(Box::new(planned)))
     }
 
     /// Statistics that rounding wants, each once.
     pub fn wanted(&self, graph: &Graph) -> Vec<(GramKey, usize)> {
-        let mut wanted: BTreeMap<String, Vec<(GramKey, usize)>> = BTreeMap::new();
-        let mut order = vec![];
-        for w in &self.weights {
-            for key in w.keys(graph) {
-                let list = wanted.entry(key.input.clone()).or_default();
-                if !list.iter().any(|(k, _)| *k == key) {
-                    list.push((key.clone(), w.columns()));
-                    order.push((key, w.columns()));
-                }
-            }
-        }
-        order
+        let mut seen = HashSet::new();
+        let all = self.weights.iter().flat_map(|w| w.keys(graph).into_iter().map(|key| (key, w.columns())));
+        all.filter(|(key, _)| seen.insert(key.clone())).collect()
     }
 
     /// Rounds those weights of which every statistic is among `grams`, or to the nearest levels those that want none;

@@ -15,7 +15,7 @@ pub(super) fn write(e: &mut Emitter, w: &PlannedWeight, rounded: &Rounded) -> Re
     if e.options.runtime == Runtime::Ort && w.uses.iter().all(|&id| takes_nbits(e, w, id)) {
         return nbits(e, w, rounded, bias.filter(|_| own.is_some()));
     }
-    let float = dequantized(e, w, rounded);
+    let float = if by_cast(e, w) { cast(e, w, rounded) } else { dequantized(e, w, rounded) };
     for &id in &w.uses {
         e.patch.set_input(id, w.role.slot, Some(float));
     }
@@ -23,6 +23,29 @@ pub(super) fn write(e: &mut Emitter, w: &PlannedWeight, rounded: &Rounded) -> Re
         e.patch.set_input(site.node, site.slot, Some(bias));
     }
     Ok(())
+}
+
+/// Whether the weight is widened and scaled by Cast and Mul: what a MatMul of 8 bits per channel takes. ONNX Runtime would
+/// round the inputs of a MatMul behind a DequantizeLinear to 8 bits too; a Cast and a Mul of constants it computes once.
+fn by_cast(e: &Emitter, w: &PlannedWeight) -> bool {
+    let matmul = w.uses.iter().all(|&id| e.graph.node(id).op.is("MatMul"));
+    let scaled = w.levels.zero == Some(0) && w.block.is_none() && w.role.channel_axis + 1 == w.dims.len();
+    matmul && scaled && e.options.weight_bits == 8
+}
+
+/// The weight as Cast and Mul.
+fn cast(e: &mut Emitter, w: &PlannedWeight, rounded: &Rounded) -> Ref {
+    let codes = unrows(&rounded.codes, &w.dims, w.role.channel_axis);
+    let (q, s) = (e.name(w, "q"), e.name(w, "s"));
+    let codes = e.patch.constant(&q, tensor(&codes, &w.dims, true, false));
+    let scale = e.patch.constant(&s, Tensor::from_f32(&[rounded.grid.scale.len()], &rounded.grid.scale));
+    let ty = Some(Type::tensor(DType::F32, &w.dims));
+    let mut node = e.node_for(w, "Cast");
+    node.set("to", i64::from(DType::F32.onnx()).into());
+    let hint = e.name(w, "codes");
+    let wide = e.patch.node(node, &[Some(codes)], &hint, ty.clone());
+    let (node, hint) = (e.node_for(w, "Mul"), e.name(w, "dequantized"));
+    e.patch.node(node, &[Some(wide), Some(scale)], &hint, ty)
 }
 
 /// The weight in the standard's spelling: per axis, or in blocks of one axis.

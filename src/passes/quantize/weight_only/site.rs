@@ -22,7 +22,8 @@ impl Site {
             return Self::behind(graph, id, channels);
         }
         let plain = |name: &str| graph.node(id).float(name).unwrap_or(1.0) == 1.0;
-        if !op.is("Conv") && !(op.is("Gemm") && plain("alpha") && plain("beta")) {
+        let room = op.is("Conv") || (op.is("Gemm") && plain("alpha") && plain("beta"));
+        if !room {
             return None;
         }
         match graph.input(id, 2) {
