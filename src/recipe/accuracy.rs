@@ -41,6 +41,9 @@ pub(super) fn rescale(
     Ok(reports)
 }
 
+/// Ranges by value name.
+pub(super) type Ranges = HashMap<String, (f32, f32)>;
+
 /// Ranges of layer inputs by the error of the layers' outputs, by the first name of each scale group; and what to report.
 pub(super) fn clip(
     model: &Model,
@@ -49,7 +52,7 @@ pub(super) fn clip(
     table: &CalibrationTable,
     spec: &RangeSpec,
     progress: &dyn Progress,
-) -> Result<(HashMap<String, (f32, f32)>, Option<PassReport>)> {
+) -> Result<(Ranges, Option<PassReport>)> {
     if !step.options.clip_search {
         return Ok((HashMap::new(), None));
     }

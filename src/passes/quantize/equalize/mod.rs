@@ -61,7 +61,7 @@ impl Pass for EqualizeChannels {
                     .push(note(&graph.node(id).label(), format!("not equalized: {why} (\"{}\")", graph.name(v)))),
             }
         }
-        let (factors, (before, after)) = settle(graph, &regions)?;
+        let Settled { factors, before, after } = settle(graph, &regions)?;
         let moved = |f: &[f64]| f.iter().any(|s| (s - 1.0).abs() > WORTH);
         let done = factors.iter().filter(|f| moved(f)).count();
         if done == 0 || !cx.burn(self.name()) {
@@ -146,8 +146,17 @@ fn channels(graph: &Graph, id: NodeId, role: &ComputeRole, dims: &[usize]) -> Ve
     (0..rows * columns * inner).map(place).collect()
 }
 
+/// What [`settle`] found.
+struct Settled {
+    /// What each channel of each region is divided by.
+    factors: Vec<Vec<f64>>,
+    /// See [`spread`].
+    before: f64,
+    after: f64,
+}
+
 /// What each channel of each region is divided by.
-fn settle(graph: &Graph, regions: &[Region]) -> Result<(Vec<Vec<f64>>, (f64, f64))> {
+fn settle(graph: &Graph, regions: &[Region]) -> Result<Settled> {
     let mut ranges = Ranges::of(graph, regions)?;
     let mut factors: Vec<Vec<f64>> = regions.iter().map(|r| vec![1.0; r.channels]).collect();
     let before = spread(&ranges, regions);
@@ -170,7 +179,7 @@ fn settle(graph: &Graph, regions: &[Region]) -> Result<(Vec<Vec<f64>>, (f64, f64
             break;
         }
     }
-    Ok((factors, (before, spread(&ranges, regions))))
+    Ok(Settled { factors, before, after: spread(&ranges, regions) })
 }
 
 /// Largest ratio between the ranges of two output channels of a layer that makes a region.
