@@ -19,9 +19,12 @@ pub fn channel_rms(
     tick: &(dyn Fn() + Sync),
 ) -> Result<Vec<Option<Vec<f32>>>> {
     let moments = channel_moments(model, wanted, data, batch, tick)?;
-    let root = |(_, squares): (Vec<f32>, Vec<f32>)| squares.into_iter().map(f32::sqrt).collect();
+    let root = |(_, squares): Moments| squares.into_iter().map(f32::sqrt).collect();
     Ok(moments.into_iter().map(|m| m.map(root)).collect())
 }
+
+/// Mean, and mean square, of each channel.
+pub type Moments = (Vec<f32>, Vec<f32>);
 
 /// Mean and mean square of each channel, as [`channel_rms`].
 ///
@@ -33,7 +36,7 @@ pub fn channel_moments(
     data: &Dataset,
     batch: usize,
     tick: &(dyn Fn() + Sync),
-) -> Result<Vec<Option<(Vec<f32>, Vec<f32>)>>> {
+) -> Result<Vec<Option<Moments>>> {
     let observe = wanted.iter().map(|(name, _)| name.clone()).collect();
     let runner = Runner::new(model, &RunnerOptions { observe, ..RunnerOptions::default() })?;
     let nothing = || vec![[ChannelMeans::default(), ChannelMeans::default()]; wanted.len()];

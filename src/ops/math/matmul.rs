@@ -128,6 +128,9 @@ impl OpSpec for MatMul {
     }
 }
 
+/// Matrices of one operand: the elements, where each matrix begins, and its layout.
+type Stack<'a, T> = (&'a [T], &'a dyn Fn(usize) -> usize, (usize, usize));
+
 /// Both operands as batches of matrices.
 struct Batches {
     /// Shape of the batch axes of the result.
@@ -181,8 +184,8 @@ impl Batches {
     fn each<T: Element>(
         &self,
         sizes: (usize, usize, usize),
-        (a, a_at, la): (&[T], &dyn Fn(usize) -> usize, (usize, usize)),
-        (b, b_at, lb): (&[T], &dyn Fn(usize) -> usize, (usize, usize)),
+        (a, a_at, la): Stack<T>,
+        (b, b_at, lb): Stack<T>,
     ) -> Vec<T> {
         let (m, _, n) = sizes;
         let count: usize = self.batch.iter().product();

@@ -121,11 +121,12 @@ pub fn select(
         (removed, cut)
     };
     let budget = Budget::new(model);
-    let (goal, cost): (f64, Box<dyn Fn(&Cut) -> u64>) = match options.target {
+    let (goal, macs) = match options.target {
         Target::Ratio(ratio) => return Ok(finish(groups, at(ratio), None)),
-        Target::Macs(left) => (left, Box::new(|cut| budget.macs(cut))),
-        Target::Params(left) => (left, Box::new(|cut| budget.params(cut))),
+        Target::Macs(left) => (left, true),
+        Target::Params(left) => (left, false),
     };
+    let cost = |cut: &Cut| if macs { budget.macs(cut) } else { budget.params(cut) };
     let bound = goal * cost(&Cut::default()) as f64;
     // More strength never costs more: bisection to the least that is enough.
     let (mut low, mut high) = (0.0, 1.0);
