@@ -1,5 +1,6 @@
 //! What can be known about a model without executing it.
 
+pub mod axis_groups;
 pub mod cost;
 pub mod opset;
 pub mod shapes;

@@ -152,17 +152,24 @@ pub struct Contexts<'a> {
     model: &'a Model,
     graph: &'a Graph,
     interface: Interface,
+    data: Option<&'a ShapeData>,
 }
 
 impl<'a> Contexts<'a> {
     /// Looks at the interface of `graph`, which is the model's or a body in it.
     pub fn new(model: &'a Model, graph: &'a Graph) -> Self {
-        Self { model, graph, interface: Interface::of(model, graph) }
+        Self { model, graph, interface: Interface::of(model, graph), data: None }
+    }
+
+    /// The same with what shape arithmetic has found out.
+    pub fn with_data(model: &'a Model, graph: &'a Graph, data: &'a ShapeData) -> Self {
+        Self { data: Some(data), ..Self::new(model, graph) }
     }
 
     /// What is known of one node.
     pub fn of(&self, id: NodeId) -> InferContext<'a> {
-        context(self.model, self.graph, &self.interface, id, &HashMap::new(), None)
+        let none = HashMap::new();
+        context(self.model, self.graph, &self.interface, id, self.data.unwrap_or(&none), None)
     }
 }
 

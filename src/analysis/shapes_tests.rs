@@ -189,3 +189,33 @@ fn max_pool_with_positions_is_opaque() {
     assert_eq!(pool(&["y"]), QuantRole::PassThrough { input: 0 });
     assert_eq!(pool(&["y", "at"]), QuantRole::Opaque);
 }
+
+#[test]
+fn a_loop_keeps_state_and_collects() {
+    // The names of the body's sizes are its own; what grows from one iteration to the next has no known size.
+    let text = "g (int64 n, float[b, 3] x, float[2] e) => (float y, float w, float u, float v) {
+        z, g, r, rows = Loop (n, \"\", x, e, x) <body = it (int64 i, bool k, float[b, 3] s, float[k] t, float[b, 3] q) =>
+            (bool k2, float s2, float t2, float q2, float row)
+            { s2 = Neg (s) t2 = Concat <axis = 0> (t, e) q2 = Flatten (q) row = Transpose (s) k2 = Identity (k) }>
+        y = Neg (z) w = Neg (g) u = Neg (r) v = Neg (rows) }";
+    let mut model = crate::io::text::parse_graph(text, 17).unwrap();
+    infer_types(&mut model).unwrap();
+    let type_of = |name: &str| model.graph.ty(model.graph.find(name).unwrap()).unwrap().to_string();
+    assert_eq!(type_of("z"), "float[?, 3]");
+    assert_eq!(type_of("g"), "float[?]");
+    assert_eq!(type_of("r"), "float[?, 3]");
+    assert_eq!(type_of("rows"), "float[?, 3, ?]");
+}
+
+#[test]
+fn a_scan_puts_its_length_where_it_is_told() {
+    let text = "g (float[2] x, float[2, 5, 3] rows) => (float y, float w) {
+        z, out = Scan <num_scan_inputs = 1, scan_input_axes = [1], scan_output_axes = [-1],
+            body = it (float[2] s, float[2, 3] r) => (float s2, float o) { s2 = Neg (s) o = Exp (r) }> (x, rows)
+        y = Neg (z) w = Neg (out) }";
+    let mut model = crate::io::text::parse_graph(text, 17).unwrap();
+    infer_types(&mut model).unwrap();
+    let type_of = |name: &str| model.graph.ty(model.graph.find(name).unwrap()).unwrap().to_string();
+    assert_eq!(type_of("z"), "float[2]");
+    assert_eq!(type_of("out"), "float[2, 3, 5]");
+}

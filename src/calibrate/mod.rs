@@ -5,16 +5,20 @@
 
 mod collector;
 mod entropy;
+mod gram;
 mod histogram;
 mod means;
 mod mse;
 mod params;
 mod range;
+mod sample;
 mod table;
 
 pub use collector::Collector;
+pub use gram::Gram;
 pub use histogram::{NonFinite, Statistics};
 pub use means::ChannelMeans;
 pub use params::{QuantParams, RangeSpec};
 pub use range::{Method, range};
+pub use sample::Sample;
 pub use table::{CalibrationTable, TABLE_VERSION};

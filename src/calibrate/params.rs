@@ -75,6 +75,12 @@ impl QuantParams {
         Self { scale, zero_point: (zero_point as i32).clamp(spec.qmin, spec.qmax) }
     }
 
+    /// What a value becomes: quantized and dequantized.
+    pub fn rounded(&self, x: f32, spec: &RangeSpec) -> f32 {
+        let (low, high) = ((spec.qmin - self.zero_point) as f32, (spec.qmax - self.zero_point) as f32);
+        (x / self.scale).round_ties_even().clamp(low, high) * self.scale
+    }
+
     /// The reals that `qmin` and `qmax` mean: what is outside is clipped.
     pub fn covered(&self, spec: &RangeSpec) -> (f64, f64) {
         let real = |q: i32| f64::from(q - self.zero_point) * f64::from(self.scale);

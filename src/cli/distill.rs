@@ -169,6 +169,7 @@ impl Distill {
             samples: self.labels.validate_samples,
             batch: None,
             gate: self.gate.gate(),
+            state: sardonyx::io::State::new(),
         };
         let validate = (!self.no_validate).then_some(validate);
         Recipe { distill: Some(step), validate, save: self.save.options(), ..Recipe::default() }

@@ -1,15 +1,22 @@
 //! The command line: every command spells a recipe, runs it and prints the report.
 
+mod accuracy;
 mod apply;
+mod convert;
 mod distill;
+mod explain;
+mod groups;
 mod inspect;
 mod ops;
 mod output;
 mod progress;
+mod prune;
 mod quantize;
 mod run;
 mod save;
+mod sensitivity;
 mod simplify;
+mod sparsify;
 mod validate;
 
 use clap::{Args, Parser, Subcommand};
@@ -39,7 +46,13 @@ struct Cli {
 enum Command {
     Inspect(inspect::Inspect),
     Simplify(simplify::Simplify),
+    Sparsify(sparsify::Sparsify),
+    Groups(groups::Groups),
+    Prune(prune::Prune),
     Quantize(quantize::Quantize),
+    Convert(convert::Convert),
+    Sensitivity(sensitivity::Sensitivity),
+    Explain(explain::Explain),
     Distill(distill::Distill),
     Validate(validate::Validate),
     Run(run::Run),
@@ -90,9 +103,15 @@ fn run(cli: Cli) -> anyhow::Result<Done> {
     std::panic::set_hook(Box::new(|_| {}));
     match cli.command {
         Command::Inspect(c) => c.run(&cli.common),
+        Command::Groups(c) => c.run(&cli.common),
+        Command::Prune(c) => c.run(&cli.common),
         Command::Quantize(c) => c.run(&cli.common),
+        Command::Sparsify(c) => c.run(&cli.common),
         Command::Distill(c) => c.run(&cli.common),
         Command::Simplify(c) => c.run(&cli.common),
+        Command::Convert(c) => c.run(&cli.common),
+        Command::Explain(c) => c.run(&cli.common),
+        Command::Sensitivity(c) => c.run(&cli.common),
         Command::Validate(c) => c.run(&cli.common),
         Command::Run(c) => c.run(&cli.common),
         Command::Apply(c) => c.run(&cli.common),

@@ -1,12 +1,13 @@
 //! `sardonyx quantize`.
 
-use super::validate::{DataArgs, GateArgs};
+use super::accuracy::AccuracyArgs;
+use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
 use sardonyx::drift::Gate;
-use sardonyx::passes::quantize::{Eight, Format, QuantizeOptions, Runtime, Scope};
-use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, ValidateStep};
+use sardonyx::passes::quantize::{Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope};
+use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, Search, ValidateStep};
 use std::path::PathBuf;
 
 /// Quantize a model to 8-bit integers, calibrated on your data, and measure what it cost.
@@ -31,6 +32,11 @@ pub struct Quantize {
     /// (one complete feed each), or a folder in the ONNX test layout. Without it: random input, and the report says so.
     #[arg(long, value_name = "FILE|FOLDER")]
     data: Option<PathBuf>,
+    /// static = weights and activations, computed in integers; dynamic = the same for linear layers, with ranges of
+    /// activations computed anew for each input; weights = weights only, computed in float (smaller files, nearly no loss).
+    /// The last two need no data.
+    #[arg(long, value_enum, default_value = "static")]
+    mode: ModeArg,
     /// How the result is spelled: qlinear = QLinearConv and QLinearMatMul with 8-bit tensors between them; qdq = float
     /// operators between QuantizeLinear and DequantizeLinear, which runtimes fuse.
     #[arg(long, value_enum, default_value = "qlinear")]
@@ -51,18 +57,28 @@ pub struct Quantize {
     /// Type of weights.
     #[arg(long, value_enum, default_value = "s8")]
     weights: EightArg,
+    /// Bits of weights: 8, 4, 3 or 2.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    weight_bits: u8,
+    /// Elements of a weight that share a scale, along the axis that products are summed over (needs --mode weights).
+    /// Default: those of an output channel, or 32 where only weights are quantized to fewer than 8 bits.
+    #[arg(long, value_name = "N")]
+    block_size: Option<usize>,
+    /// How weights are rounded: nearest, or gptq = each makes up for the errors of those before it, as the calibration data
+    /// weigh them (slower, more accurate; needs --data).
+    #[arg(long, value_enum, default_value = "nearest")]
+    rounding: RoundingArg,
     /// One scale for each whole weight instead of one per output channel.
     #[arg(long)]
     per_tensor: bool,
     /// Zero point of activations in the middle of the type.
     #[arg(long)]
     symmetric_activations: bool,
-    /// Zero point of weights wherever their range puts it (needs --per-tensor).
+    /// Zero point of weights wherever their range puts it (needs --per-tensor, or --mode weights).
     #[arg(long)]
     asymmetric_weights: bool,
-    /// Leave biases as they are, instead of letting them take up what rounding the weights shifts mean outputs by.
-    #[arg(long)]
-    no_bias_correction: bool,
+    #[command(flatten)]
+    accuracy: AccuracyArgs,
     /// Quantize only nodes that match: a name, a glob over names, or an operator type. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     include: Vec<String>,
@@ -78,6 +94,24 @@ pub struct Quantize {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    #[command(flatten)]
+    state: StateArgs,
+    /// Fail (status 1) where a linear or recurrent layer with constant weights, or a node that --include names, stays in
+    /// float although no --exclude asks for it.
+    #[arg(long)]
+    strict: bool,
+    /// Look for the cheapest precision of every layer with which --max-drift, --min-sqnr, --max-drop and --min-agreement
+    /// hold on the validation data; each step is executed.
+    #[arg(long, conflicts_with = "no_validate")]
+    search: bool,
+    /// Precisions that the search may give to a layer: 8 = as the other options say, w8 and f16 = computed in float on
+    /// weights stored in 8 bits or in f16, f32.
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = precision,
+        default_values = ["8", "w8", "f16", "f32"])]
+    precisions: Vec<Precision>,
+    /// Precision of the nodes that match a pattern, for example 'head.*=f32'. May be repeated.
+    #[arg(long, value_name = "PATTERN=PRECISION", value_parser = node_precision)]
+    node: Vec<(String, Precision)>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -130,6 +164,19 @@ impl DebugArgs {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
+enum ModeArg {
+    Static,
+    Weights,
+    Dynamic,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum RoundingArg {
+    Nearest,
+    Gptq,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
 enum FormatArg {
     Qlinear,
     Qdq,
@@ -151,6 +198,8 @@ enum ScopeArg {
 enum EightArg {
     U8,
     S8,
+    U16,
+    S16,
 }
 
 impl From<EightArg> for Eight {
@@ -158,14 +207,27 @@ impl From<EightArg> for Eight {
         match e {
             EightArg::U8 => Eight::U8,
             EightArg::S8 => Eight::S8,
+            EightArg::U16 => Eight::U16,
+            EightArg::S16 => Eight::S16,
         }
     }
+}
+
+fn precision(text: &str) -> Result<Precision, String> {
+    Precision::from_name(text).ok_or_else(|| format!("expected one of {}", Precision::NAMES.join(", ")))
+}
+
+fn node_precision(text: &str) -> Result<(String, Precision), String> {
+    let (pattern, name) = text.rsplit_once('=').ok_or("expected PATTERN=PRECISION")?;
+    Ok((pattern.to_string(), precision(name)?))
 }
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
         if self.no_validate && self.gate.gate() != Gate::default() {
-            anyhow::bail!("--no-validate leaves nothing to hold against --max-drop, --min-sqnr and --min-agreement");
+            anyhow::bail!(
+                "--no-validate leaves nothing to hold against --max-drop, --max-drift, --min-sqnr and --min-agreement"
+            );
         }
         let recipe = self.recipe();
         if self.print_recipe {
@@ -178,6 +240,17 @@ impl Quantize {
 
     fn recipe(&self) -> Recipe {
         let options = QuantizeOptions {
+            mode: match self.mode {
+                ModeArg::Static => Mode::Static,
+                ModeArg::Weights => Mode::Weights,
+                ModeArg::Dynamic => Mode::Dynamic,
+            },
+            weight_bits: self.weight_bits,
+            block_size: self.block_size,
+            rounding: match self.rounding {
+                RoundingArg::Nearest => Rounding::Nearest,
+                RoundingArg::Gptq => Rounding::Gptq,
+            },
             format: match self.format {
                 FormatArg::Qlinear => Format::Qlinear,
                 FormatArg::Qdq => Format::Qdq,
@@ -195,16 +268,26 @@ impl Quantize {
             per_channel: !self.per_tensor,
             symmetric_activations: self.symmetric_activations,
             symmetric_weights: !self.asymmetric_weights,
-            bias_correction: !self.no_bias_correction,
+            bias_correction: !self.accuracy.no_bias_correction,
+            empirical_bias_correction: self.accuracy.empirical_bias_correction,
+            equalize: self.accuracy.equalize,
+            migrate: self.accuracy.migrate,
+            clip_search: self.accuracy.clip_search,
+            saturation_safe: self.accuracy.saturation_safe,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            nodes: self.node.iter().cloned().collect(),
         };
+        let search = self.search.then(|| Search { precisions: self.precisions.clone() });
         let quantize = QuantizeStep {
             method: CalibrationMethod(self.method),
             data: self.data.clone(),
             calibration_table: self.calibration_table.clone(),
             samples: self.samples,
             batch: self.batch,
+            state: self.state.state(),
+            strict: self.strict,
+            search,
             options,
         };
         let data = DataArgs {
@@ -212,6 +295,7 @@ impl Quantize {
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
             batch: self.batch,
+            state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());

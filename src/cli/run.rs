@@ -35,6 +35,8 @@ pub struct Run {
     /// Also return this value of the main graph; may be repeated.
     #[arg(long, value_name = "NAME")]
     observe: Vec<String>,
+    #[command(flatten)]
+    state: super::validate::StateArgs,
 }
 
 impl Run {
@@ -43,6 +45,7 @@ impl Run {
             data: self.data.clone(),
             samples: self.samples,
             batch: self.batch,
+            state: self.state.state(),
             observe: self.observe.clone(),
             output: self.output.clone(),
         };

@@ -4,6 +4,7 @@ use super::progress::Bar;
 use super::{Common, Done, output};
 use clap::Args;
 use sardonyx::drift::Gate;
+use sardonyx::io::State;
 use sardonyx::recipe::{self, ValidateStep};
 use std::path::PathBuf;
 
@@ -44,13 +45,37 @@ pub struct DataArgs {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     pub batch: Option<usize>,
+    #[command(flatten)]
+    pub state: StateArgs,
 }
 
 impl DataArgs {
     /// The step without bounds.
     pub fn step(&self) -> ValidateStep {
-        let (data, label) = (self.data.clone(), self.label.clone());
-        ValidateStep { data, label, samples: self.samples, batch: self.batch, gate: Gate::default() }
+        let (data, label, state) = (self.data.clone(), self.label.clone(), self.state.state());
+        ValidateStep { data, label, samples: self.samples, batch: self.batch, state, gate: Gate::default() }
+    }
+}
+
+/// State of recurrent models.
+#[derive(Args, Clone)]
+pub struct StateArgs {
+    /// Output OUT of each feed is input IN of the next: feeds run in order, the data give the first state. May be repeated.
+    #[arg(long, value_name = "OUT=IN", value_parser = state_link)]
+    pub state: Vec<(String, String)>,
+}
+
+impl StateArgs {
+    /// By input, the output that it takes.
+    pub fn state(&self) -> State {
+        self.state.iter().map(|(output, input)| (input.clone(), output.clone())).collect()
+    }
+}
+
+fn state_link(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((output, input)) if !output.is_empty() && !input.is_empty() => Ok((output.into(), input.into())),
+        _ => Err("expected OUT=IN, an output and the input that it becomes".into()),
     }
 }
 
@@ -60,6 +85,9 @@ pub struct GateArgs {
     /// Fail (status 3) if accuracy drops by more than this many percentage points (needs --label).
     #[arg(long, value_name = "POINTS")]
     max_drop: Option<f64>,
+    /// Fail (status 3) if an output moves by more: relative L2, in percent with % behind, else as a fraction.
+    #[arg(long, value_name = "X%", value_parser = share)]
+    max_drift: Option<f64>,
     /// Fail (status 3) if the signal-to-quantization-noise ratio of an output is lower.
     #[arg(long, value_name = "DB")]
     min_sqnr: Option<f64>,
@@ -68,10 +96,23 @@ pub struct GateArgs {
     min_agreement: Option<f64>,
 }
 
+fn share(text: &str) -> Result<f64, String> {
+    let (number, scale) = text.strip_suffix('%').map_or((text, 1.0), |n| (n, 0.01));
+    match number.trim().parse::<f64>() {
+        Ok(x) if x >= 0.0 => Ok(x * scale),
+        _ => Err("expected a share such as 0.5% or 0.005".into()),
+    }
+}
+
 impl GateArgs {
     /// The bounds as the recipe has them.
     pub fn gate(&self) -> Gate {
-        Gate { max_drop: self.max_drop, min_sqnr: self.min_sqnr, min_agreement: self.min_agreement }
+        Gate {
+            max_drop: self.max_drop,
+            max_drift: self.max_drift,
+            min_sqnr: self.min_sqnr,
+            min_agreement: self.min_agreement,
+        }
     }
 }
 

@@ -2,13 +2,14 @@
 
 use super::{Comparison, OutputDrift};
 use crate::error::{Context, Error, Result};
-use crate::io::{Dataset, Feed};
+use crate::io::Dataset;
 use crate::ir::{Graph, Model};
-use crate::runtime::{Runner, RunnerOptions};
+use crate::runtime::{RunOutput, Runner, RunnerOptions, stream};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-/// The distance of every output, over all of `data`, batches of `batch` samples in parallel.
+/// The distance of every output, over all of `data`, batches of `batch` samples in parallel (in order, where the data have
+/// state, which each model then carries on by itself).
 ///
 /// `tick` is called after each batch. The figures do not depend on the number of threads.
 ///
@@ -25,11 +26,10 @@ pub fn compare(
     let reference = Runner::new(original, &RunnerOptions::default()).context(|| "the original")?;
     let candidate = Runner::new(rewritten, &RunnerOptions::default()).context(|| "the rewritten model")?;
     let batches = data.batches(batch);
-    let one = |i: usize, feed: &Feed| -> Result<Vec<Comparison>> {
-        let u = reference.run(feed).context(|| "the original")?;
-        let v = candidate.run(feed).context(|| "the rewritten model")?;
+    let one = |i: usize, outputs: &[Vec<RunOutput>]| -> Result<Vec<Comparison>> {
+        let [u, v] = outputs else { return Err(Error::internal("comparing other than two models")) };
         let labels = data.labels().and_then(|l| l.get(batches.samples(i)));
-        let compared = u.iter().zip(&v).zip(&names).map(|((u, v), name)| {
+        let compared = u.iter().zip(v).zip(&names).map(|((u, v), name)| {
             let mut comparison = Comparison::new();
             let update = comparison.update_tensors(&u.to_tensor()?, &v.to_tensor()?, labels);
             update.context(|| format!("output \"{name}\""))?;
@@ -39,13 +39,14 @@ pub fn compare(
     };
     let total = vec![Comparison::new(); names.len()];
     let sums = Mutex::new(InOrder { total, next: 0, early: BTreeMap::new() });
-    let work = |_: &mut (), i: usize, feed: &Feed| {
-        let compared = one(i, feed)?;
+    let work = |_: &mut (), i: usize, outputs: &[Vec<RunOutput>]| {
+        let compared = one(i, outputs)?;
         sums.lock().unwrap_or_else(PoisonError::into_inner).add(i, compared);
         tick();
         Ok(())
     };
-    batches.fold(|| (), work)?;
+    let models = [("the original", &reference), ("the rewritten model", &candidate)];
+    stream(&models, data, batch, || (), work)?;
     let all = sums.into_inner().unwrap_or_else(PoisonError::into_inner).total;
     Ok(all.iter().zip(&names).map(|(c, name)| c.finish(name)).collect())
 }

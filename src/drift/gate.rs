@@ -18,6 +18,8 @@ fn at_least(a: f64, b: f64) -> bool {
 pub struct Gate {
     /// Largest loss of top-1 accuracy in percentage points.
     pub max_drop: Option<f64>,
+    /// Largest relative L2 distance of any output (0.005 = 0.5%).
+    pub max_drift: Option<f64>,
     /// Smallest signal to quantization noise of any output, in dB.
     pub min_sqnr: Option<f64>,
     /// Smallest share of samples with the same best class: a fraction up to 1, in percent above.
@@ -30,7 +32,12 @@ impl Gate {
     /// # Errors
     /// NaN, and an agreement outside 0 to 100%.
     pub fn validate(&self) -> Result<()> {
-        let bounds = [("drop", self.max_drop), ("SQNR", self.min_sqnr), ("agreement", self.min_agreement)];
+        let bounds = [
+            ("drift", self.max_drift),
+            ("drop", self.max_drop),
+            ("SQNR", self.min_sqnr),
+            ("agreement", self.min_agreement),
+        ];
         if let Some((name, _)) = bounds.iter().find(|(_, b)| b.is_some_and(f64::is_nan)) {
             return Err(Error::usage(format!("the bound on the {name} is not a number")));
         }
@@ -49,6 +56,7 @@ impl Gate {
             found.push(format!("{}: {} elements became NaN or infinite.", o.name, o.non_finite));
         }
         self.check_drop(outputs, &mut found);
+        self.check_drift(outputs, &mut found);
         self.check_sqnr(outputs, &mut found);
         self.check_agreement(outputs, &mut found);
         found
@@ -66,6 +74,17 @@ impl Gate {
         }
         if !judged {
             found.push(format!("A drop of at most {bound} points cannot be judged: there are no labels."));
+        }
+    }
+
+    fn check_drift(&self, outputs: &[OutputDrift], found: &mut Vec<String>) {
+        let Some(bound) = self.max_drift else { return };
+        for o in outputs.iter().filter(|o| !at_least(bound, o.relative_l2)) {
+            let (moved, most) = (100.0 * o.relative_l2, 100.0 * bound);
+            found.push(format!("{}: it moved by {moved:.3}% (relative L2), at most {most}% are allowed.", o.name));
+        }
+        if outputs.is_empty() {
+            found.push("A bound on the drift cannot be judged: no output was compared.".into());
         }
     }
 
@@ -111,7 +130,7 @@ mod tests {
     #[test]
     fn bounds_that_hold_are_silent() {
         let outputs = [output(Some(&[0, 0, 1, 1]))];
-        let gate = Gate { max_drop: Some(25.0), min_sqnr: Some(5.0), min_agreement: Some(0.75) };
+        let gate = Gate { max_drop: Some(25.0), max_drift: Some(0.6), min_sqnr: Some(5.0), min_agreement: Some(0.75) };
         assert_eq!(gate.violations(&outputs), [""; 0]);
         assert!(gate.validate().is_ok());
         assert_eq!(Gate { min_agreement: Some(75.0), ..Gate::default() }.violations(&outputs), [""; 0]);
@@ -120,9 +139,10 @@ mod tests {
 
     #[test]
     fn violations_name_figure_and_bound() {
-        let gate = Gate { max_drop: Some(1.0), min_sqnr: Some(30.0), min_agreement: Some(99.0) };
+        let gate = Gate { max_drop: Some(1.0), max_drift: Some(0.01), min_sqnr: Some(30.0), min_agreement: Some(99.0) };
         let expected = [
             "logits: accuracy dropped by 25.00 points, at most 1 are allowed.",
+            "logits: it moved by 55.453% (relative L2), at most 1% are allowed.",
             "logits: SQNR is 5.12 dB, at least 30 are required.",
             "logits: top-1 agreement is 75.00%, at least 99% is required.",
         ];

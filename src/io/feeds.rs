@@ -7,6 +7,7 @@
 mod probe;
 mod random;
 mod slot;
+mod state;
 mod stream;
 
 use super::npz::Npz;
@@ -17,6 +18,7 @@ use crate::proto;
 pub use probe::{Probe, probes};
 use prost::Message;
 use slot::{Batching, Slot};
+pub use state::{State, StateLink};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -33,6 +35,7 @@ pub struct Dataset {
     samples: usize,
     labels: Option<Vec<i64>>,
     labels_per_sample: usize,
+    state: Vec<StateLink>,
 }
 
 #[derive(Debug)]
@@ -57,7 +60,17 @@ impl Dataset {
     /// One line naming the file and the array: missing (with the names that there are), no samples, arrays of different
     /// sample counts, wrong type, rank or fixed size, damaged files.
     pub fn open(path: &Path, graph: &Graph, label: Option<&str>) -> Result<Self> {
-        let slots = slot::required(graph)?;
+        Self::open_stateful(path, graph, label, &State::new())
+    }
+
+    /// [`Dataset::open`] for a model with state. Every feed but the first takes its `state` inputs from the feed before
+    /// it, in the order of the data; a folder's later files need not hold them.
+    ///
+    /// # Errors
+    /// As [`Dataset::open`]; names in `state` that the graph does not have.
+    pub fn open_stateful(path: &Path, graph: &Graph, label: Option<&str>, state: &State) -> Result<Self> {
+        let mut slots = slot::required(graph)?;
+        let links = state::link(graph, state, &mut slots)?;
         if slots.is_empty() {
             return Err(Error::data("the model has no inputs, so there is nothing to feed"));
         }
@@ -69,7 +82,23 @@ impl Dataset {
                 _ => Self::open_npz_folder(path, slots, label),
             }
         };
-        opened.context(|| path.display().to_string())
+        let mut data = opened.context(|| path.display().to_string())?;
+        data.state = links;
+        Ok(data)
+    }
+
+    /// Makes the feeds depend on each other: see [`Dataset::open_stateful`].
+    ///
+    /// # Errors
+    /// Names that the graph does not have.
+    pub fn link(&mut self, graph: &Graph, state: &State) -> Result<()> {
+        self.state = state::link(graph, state, &mut self.slots)?;
+        Ok(())
+    }
+
+    /// Inputs that are outputs of the feed before. Where there are any, feeds must be run in order.
+    pub fn state(&self) -> &[StateLink] {
+        &self.state
     }
 
     /// Seeded random input shaped by the graph: floats are standard normal, integers 0 or 1, names containing "mask" ones,
@@ -83,7 +112,15 @@ impl Dataset {
         random::check(&slots)?;
         let batching = Batching::of(&slots).unwrap_or(Batching::Single);
         let samples = samples.max(1).next_multiple_of(batching.fixed().unwrap_or(1));
-        Ok(Self { slots, source: Source::Random(seed), batching, samples, labels: None, labels_per_sample: 1 })
+        Ok(Self {
+            slots,
+            source: Source::Random(seed),
+            batching,
+            samples,
+            labels: None,
+            labels_per_sample: 1,
+            state: vec![],
+        })
     }
 
     fn open_arrays(path: &Path, mut slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
@@ -120,7 +157,7 @@ impl Dataset {
             return Err(Error::data(format!("labels \"{name}\" are {n} numbers for {samples} samples")));
         }
         let source = Source::Arrays { path: path.to_path_buf(), samples };
-        Ok(Self { slots, source, batching, samples, labels, labels_per_sample: 1 })
+        Ok(Self { slots, source, batching, samples, labels, labels_per_sample: 1, state: vec![] })
     }
 
     fn open_npz_folder(path: &Path, slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
@@ -130,11 +167,14 @@ impl Dataset {
             return Err(Error::data("the folder holds neither .npz files nor test_data_set_* folders"));
         }
         let mut labels: Vec<Vec<i64>> = vec![];
-        for file in &files {
+        for (k, file) in files.iter().enumerate() {
             let place = || file_name(file);
             let mut npz = Npz::open(file).context(place)?;
             for slot in &slots {
                 let header = npz.header(&slot.name).context(place)?;
+                if header.is_none() && slot.carried && k > 0 {
+                    continue;
+                }
                 let header = header.ok_or_else(|| missing(&slot.name, "input", &npz.names())).context(place)?;
                 slot.check_feed(header.dtype, &header.dims).context(place)?;
             }
@@ -149,7 +189,15 @@ impl Dataset {
         let labels = label.map(|_| labels.concat());
         let samples = files.len();
         let source = Source::Npz(files);
-        Ok(Self { slots, source, batching: Batching::Single, samples, labels, labels_per_sample: per_feed })
+        Ok(Self {
+            slots,
+            source,
+            batching: Batching::Single,
+            samples,
+            labels,
+            labels_per_sample: per_feed,
+            state: vec![],
+        })
     }
 
     fn open_test_sets(sets: Vec<Vec<PathBuf>>, slots: Vec<Slot>, label: Option<&str>) -> Result<Self> {
@@ -168,7 +216,7 @@ impl Dataset {
         }
         let samples = sets.len();
         let (source, batching) = (Source::TestSets(sets), Batching::Single);
-        Ok(Self { slots, source, batching, samples, labels: None, labels_per_sample: 1 })
+        Ok(Self { slots, source, batching, samples, labels: None, labels_per_sample: 1, state: vec![] })
     }
 
     /// Whether the samples are made up, which every report must say.
@@ -240,6 +288,9 @@ impl Dataset {
         let mut feed = Feed::new();
         for slot in &self.slots {
             let array = npz.array(&slot.name).context(place)?;
+            if array.is_none() && slot.carried {
+                continue; // the first file was checked to have it
+            }
             let array = array.ok_or_else(|| missing(&slot.name, "input", &npz.names())).context(place)?;
             slot.check_feed(array.dtype, &array.dims).context(place)?; // the file may have changed since it was opened
             slot.check_finite(&array, None).context(place)?;

@@ -6,12 +6,14 @@ mod edges;
 pub(crate) mod edit;
 mod graph;
 mod inline;
+mod lift;
 mod model;
 mod names;
 mod node;
 mod order;
 #[cfg(test)]
 mod scale_tests;
+mod sparse;
 mod tensor;
 mod types;
 mod value;

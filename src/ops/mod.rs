@@ -1,5 +1,6 @@
 //! Every fact about every operator. One op, one file; a family whose facts are identical is one file with a table.
 
+pub mod axes;
 pub mod contrib;
 pub mod control;
 pub mod gradient;
@@ -34,6 +35,7 @@ use std::sync::OnceLock;
 static REGISTRY: &[&dyn OpSpec] = &[
     &contrib::activation::Activation,
     &contrib::attention::Attention,
+    &contrib::dynamic_lstm::DynamicLstm,
     &contrib::dynamic_matmul::DynamicMatMul,
     &contrib::embed_layer_norm::EmbedLayerNormalization,
     &contrib::fused_conv::FusedConv,

@@ -1,9 +1,11 @@
 //! The vocabulary in which an operator's file states its facts. Every method defaults to "opaque": an op without a
 //! fact is a barrier to the transformation that would need it, never an assumption.
 
+use super::axes::{AxisLinks, Kept, LinkContext, Narrowed};
 use super::gradient::Rule;
 use crate::error::Result;
 use crate::ir::{DType, Dim, Node, Tensor, TensorType, Type};
+use crate::math::Unfold;
 
 /// Domain and type of an operator, as its file claims it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
@@ -31,21 +33,38 @@ pub struct Schema {
     pub key: OpKey,
     /// Versions of the domain that define or redefine it, ascending, up to [`crate::ir::NEWEST_OPSET`].
     pub versions: &'static [i64],
+    /// First version whose floats may be f16; `None` where no version allows it, or where that is not known.
+    pub f16: Option<i64>,
 }
 
-/// An operator of the default domain, and the operator sets that define it (from the schemas of onnx 1.23).
+impl Schema {
+    /// With f16 allowed from a later version on.
+    pub const fn f16(mut self, since: i64) -> Self {
+        self.f16 = Some(since);
+        self
+    }
+
+    /// Without f16.
+    pub const fn no_f16(mut self) -> Self {
+        self.f16 = None;
+        self
+    }
+}
+
+/// An operator of the default domain, and the operator sets that define it (from the schemas of onnx 1.23). Nearly all of
+/// them take f16 wherever they take f32; those that do not say so.
 pub const fn op(op_type: &'static str, versions: &'static [i64]) -> Schema {
-    Schema { key: onnx(op_type), versions }
+    Schema { key: onnx(op_type), versions, f16: Some(1) }
 }
 
 /// An operator of ONNX Runtime's domain, which has one version.
 pub const fn contrib(op_type: &'static str) -> Schema {
-    Schema { key: microsoft(op_type), versions: &[1] }
+    Schema { key: microsoft(op_type), versions: &[1], f16: None }
 }
 
 /// An operator of another domain.
 pub const fn foreign(domain: &'static str, op_type: &'static str, versions: &'static [i64]) -> Schema {
-    Schema { key: OpKey { domain, op_type }, versions }
+    Schema { key: OpKey { domain, op_type }, versions, f16: None }
 }
 
 /// What inference knows about one node before its outputs.
@@ -151,6 +170,12 @@ pub enum QuantRole {
     },
     /// Joins inputs that must have one scale, which is the output's too.
     Unify,
+    /// Clamps the input at this slot by constants that need not be equal for all elements: what is beyond the output's range
+    /// does not matter, so the input has the output's scale.
+    Bound {
+        /// Slot of the data input.
+        input: usize,
+    },
     /// Clamps: its bounds become the range of the value that it clamps.
     Activation {
         /// Lower bound, where there is one.
@@ -158,6 +183,36 @@ pub enum QuantRole {
         /// Upper bound, where there is one.
         high: Option<f32>,
     },
+}
+
+/// How positive factors, one per channel, get through an operator.
+#[derive(Clone, PartialEq, Debug)]
+pub enum ChannelRole {
+    /// They do not.
+    Barrier,
+    /// `f(k x) = k f(x)`, where every input at these slots is multiplied by `k`.
+    Passes {
+        /// Slots of the inputs; all have their channels along the same axis.
+        inputs: Vec<usize>,
+        /// Axis of the channels in the output.
+        axis: usize,
+        /// Elements of that axis that one channel of the input becomes: more than 1 where axes behind it are joined to it.
+        repeat: usize,
+    },
+    /// `k f(x)` clamps `k x` between 0 (or nothing) and this bound times `k`.
+    Clamps {
+        /// Whether there is a lower bound, which is 0.
+        from_zero: bool,
+        /// The upper bound.
+        high: f32,
+    },
+}
+
+impl ChannelRole {
+    /// Passes the factors of input 0, whose axes stay as they are.
+    pub fn same(axis: usize) -> Self {
+        Self::Passes { inputs: vec![0], axis, repeat: 1 }
+    }
 }
 
 /// The slots of a linear layer.
@@ -171,6 +226,41 @@ pub struct ComputeRole {
     pub bias: Option<usize>,
     /// Axis of the weight that runs over output channels.
     pub weight_axis: usize,
+}
+
+/// An input that holds a weight: a constant whose elements can be stored in fewer bits, whatever the node computes in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct StoredRole {
+    /// Slot of the input.
+    pub slot: usize,
+    /// Axes of the weight that run over output channels, ascending: the elements at one position along them are a row,
+    /// which has a scale of its own.
+    pub rows: Vec<usize>,
+}
+
+/// A weight that may be stored in few bits while the node computes in float.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WeightRole {
+    /// Slot of the weight.
+    pub slot: usize,
+    /// Axis whose indices have a scale each: output channels of a layer, rows of a table.
+    pub channel_axis: usize,
+    /// Axis along which blocks that share a scale may run: inputs of a layer, elements of a row.
+    pub block_axis: usize,
+    /// What the weight is for.
+    pub purpose: Purpose,
+}
+
+/// What a weight is for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Purpose {
+    /// It is multiplied with the input at this slot, as columns of this form; `None` where no form is known for it.
+    Product(Option<(usize, Unfold)>),
+    /// The indices at this slot pick whole rows.
+    Table {
+        /// Slot of the indices.
+        indices: usize,
+    },
 }
 
 /// Result of moving a node to a newer operator set.
@@ -226,10 +316,58 @@ pub trait OpSpec: Sync {
         QuantRole::Opaque
     }
 
+    /// Inputs that are weights where they are constants.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        match self.quant(cx) {
+            QuantRole::Compute(role) => vec![StoredRole { slot: role.weight, rows: vec![role.weight_axis] }],
+            _ => vec![],
+        }
+    }
+
+    /// Whether the standard lets the node compute in f16 where it computes in f32, and its other outputs follow its first
+    /// input's type.
+    fn allows_f16(&self, cx: &InferContext) -> bool {
+        let op = &cx.node.op;
+        let own = |s: &&Schema| s.key.domain == &*op.domain && s.key.op_type == &*op.op_type;
+        self.schemas().iter().find(own).and_then(|s| s.f16).is_some_and(|since| cx.opset >= since)
+    }
+
+    /// Inputs that stay f32 where the node computes in f16.
+    fn f32_slots(&self) -> &'static [usize] {
+        &[]
+    }
+
+    /// What becomes of positive factors on the channels of its inputs, which run along `axis`.
+    fn channels(&self, _cx: &InferContext, _axis: usize) -> ChannelRole {
+        ChannelRole::Barrier
+    }
+
+    /// The weight that quantization of weights alone may store in few bits.
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        None
+    }
+
     /// Multiply-accumulate operations, given the output types; `None` where they are unknown. A symbolic or unknown
     /// dimension counts as 1.
     fn macs(&self, _cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
         Some(0)
+    }
+
+    /// Which elements of the axes of its inputs and outputs exist together only; `None`: nothing may be removed. Ports
+    /// whose rank is 0 need no mention.
+    fn axis_links(&self, _cx: &LinkContext) -> Option<AxisLinks> {
+        None
+    }
+
+    /// What becomes of the node when elements of its axes are removed as its links say. The inputs themselves are cut
+    /// by the caller.
+    fn narrow(&self, _cx: &LinkContext, _kept: &Kept) -> Narrowed {
+        Narrowed::Same
+    }
+
+    /// Which elements of input 0, a vector, appear in the outputs; `None`: all of them, or it is not known.
+    fn selects(&self, _cx: &InferContext) -> Option<Vec<usize>> {
+        None
     }
 
     /// Moves the node from operator set `cx.opset` to `to`. The default is for ops that no version changed in meaning;

@@ -4,6 +4,7 @@ use super::rules::{int, ints, string};
 use super::spec::InferContext;
 use crate::error::{Error, Result};
 use crate::ir::Dim;
+use crate::math::{Padding, Patches};
 
 /// Kernel, strides, dilations and padding over the spatial axes.
 pub struct Window<'a> {
@@ -187,6 +188,31 @@ pub fn conv_shape(cx: &InferContext, x: usize, w: usize) -> Result<Option<Vec<Di
         shape.push(window.forward(i, size)?);
     }
     Ok(Some(shape))
+}
+
+/// The windows of a convolution with the weight at input `w`, as they cut the input; `None` where a size is unknown.
+pub fn conv_patches(cx: &InferContext, w: usize) -> Option<Patches> {
+    let kernel = kernel_of(cx, cx.shape(w)?.get(2..)?).ok()?;
+    let window = Window::read(cx, kernel).ok()?;
+    let n = window.kernel.len();
+    let kernel = window.kernel.iter().map(Dim::known).collect::<Option<Vec<usize>>>()?;
+    let sizes = |list: Option<&[i64]>| match list {
+        None => Some(vec![1; n]),
+        Some(list) => list.iter().map(|&x| usize::try_from(x).ok()).collect(),
+    };
+    let padding = match window.auto_pad {
+        "SAME_UPPER" => Padding::SameUpper,
+        "SAME_LOWER" => Padding::SameLower,
+        "VALID" => Padding::Fixed(vec![(0, 0); n]),
+        _ => {
+            let pads = window.pads.map_or_else(|| vec![0; 2 * n], <[i64]>::to_vec);
+            let side = |k: usize| usize::try_from(pads[k]).ok();
+            Padding::Fixed((0..n).map(|k| Some((side(k)?, side(k + n)?))).collect::<Option<_>>()?)
+        }
+    };
+    let groups = usize::try_from(int(cx, "group", 1).ok()?).ok()?;
+    let (strides, dilations) = (sizes(window.strides)?, sizes(window.dilations)?);
+    Some(Patches { groups, kernel, strides, dilations, padding })
 }
 
 /// Kernel sizes: the weight's, checked against `kernel_shape` where that is given.

@@ -7,11 +7,15 @@ const MOST_GROWTH: usize = 256 << 20;
 /// Bytes of constants made in one sweep, after which those that died on the way are deleted before more are made.
 const MOST_AT_ONCE: usize = 256 << 20;
 
+/// Bytes of weights of which rules may make a changed copy: the others stay where they are, in the mapped file.
+const MOST_COPIED: usize = 256 << 20;
+
 /// Bytes that a pass has made of smaller things.
 #[derive(Default)]
 pub(super) struct Budget {
     grown: Cell<usize>,
     at_once: Cell<usize>,
+    copied: Cell<usize>,
 }
 
 impl Budget {
@@ -34,6 +38,16 @@ impl Budget {
         self.at_once.set(at_once);
     }
 
+    /// Counts a changed copy of a weight, unless there is no room for it any more.
+    pub fn copy(&self, bytes: usize) -> bool {
+        let copied = self.copied.get().saturating_add(bytes);
+        let fits = copied <= MOST_COPIED;
+        if fits {
+            self.copied.set(copied);
+        }
+        fits
+    }
+
     fn with(&self, made: usize, freed: usize) -> (usize, usize) {
         (self.grown.get().saturating_add(made.saturating_sub(freed)), self.at_once.get().saturating_add(made))
     }
@@ -42,6 +56,15 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn copies_are_bounded_in_all() {
+        let budget = Budget::default();
+        assert!(budget.copy(MOST_COPIED / 2) && !budget.copy(MOST_COPIED));
+        budget.next_sweep();
+        assert!(budget.copy(MOST_COPIED / 2), "what was refused does not count");
+        assert!(!budget.copy(1));
+    }
 
     #[test]
     fn growth_is_bounded_in_all_and_copies_within_a_sweep() {

@@ -33,7 +33,10 @@ enum Step {
     Replace { old: ValueId, new: Ref },
     SetInput { node: NodeId, slot: usize, value: Option<Ref> },
     FixInput { value: ValueId },
+    SetValue { value: ValueId, ty: Option<Type>, init: Option<Tensor> },
+    SetNode { id: NodeId, node: Box<Node> },
     Inline { node: NodeId, body: &'static str },
+    Lift { node: NodeId, body: &'static str, nodes: Vec<NodeId> },
 }
 
 impl Patch {
@@ -99,6 +102,16 @@ impl Patch {
         self.steps.push(Step::SetInput { node, slot, value });
     }
 
+    /// Gives a value another type, and an initializer other data: for what keeps its meaning and changes its shape.
+    pub fn set_value(&mut self, value: ValueId, ty: Option<Type>, init: Option<Tensor>) {
+        self.steps.push(Step::SetValue { value, ty, init });
+    }
+
+    /// Changes the attributes of a node in place.
+    pub fn set_node(&mut self, id: NodeId, node: Node) {
+        self.steps.push(Step::SetNode { id, node: Box::new(node) });
+    }
+
     /// Takes an initializer that is also a graph input off the inputs, which makes it a constant.
     pub fn fix_input(&mut self, value: ValueId) {
         self.steps.push(Step::FixInput { value });
@@ -107,6 +120,11 @@ impl Patch {
     /// Puts the nodes of a body without inputs in the place of the node that owns it: its outputs become the node's.
     pub fn inline(&mut self, node: NodeId, body: &'static str) {
         self.steps.push(Step::Inline { node, body });
+    }
+
+    /// Moves nodes of a body, given in execution order, into the graph around it, where they run once.
+    pub fn lift(&mut self, node: NodeId, body: &'static str, nodes: Vec<NodeId>) {
+        self.steps.push(Step::Lift { node, body, nodes });
     }
 
     /// Makes the changes. Deletes nothing.
@@ -139,7 +157,14 @@ impl Patch {
                     let kept = graph.inputs().iter().copied().filter(|&v| v != value).collect();
                     graph.set_inputs(kept);
                 }
+                Step::SetValue { value, ty, init } => {
+                    let value = graph.value_mut(value);
+                    value.ty = ty;
+                    value.init = init;
+                }
+                Step::SetNode { id, node } => graph.node_mut(id).attributes = node.attributes,
                 Step::Inline { node, body } => graph.inline(node, body)?,
+                Step::Lift { node, body, nodes } => graph.lift(node, body, &nodes)?,
             }
         }
         Ok(())

@@ -49,6 +49,16 @@ impl<'a> RuleContext<'a> {
         self.budget.spend(made, freed);
     }
 
+    /// Whether `rule` may make a changed copy of a weight of so many bytes; where not, the user is told. Copies are in memory
+    /// until the file is written, where a weight that no rule changes never is.
+    pub fn may_copy(&self, rule: &str, subject: &str, bytes: usize) -> bool {
+        let fits = self.budget.copy(bytes);
+        if !fits {
+            self.skip(rule, subject, "its changed weight would take more memory than rules may use; it stays as it is");
+        }
+        fits
+    }
+
     /// Tells the user why a rule did not apply where they might have expected it.
     pub fn skip(&self, rule: &str, subject: &str, why: &str) {
         let note = Note { pass: rule.into(), subject: subject.into(), text: why.into() };

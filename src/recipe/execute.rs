@@ -2,9 +2,9 @@
 
 use super::quantize::DEFAULT_BATCH;
 use crate::error::{Context, Error, Result};
-use crate::io::{self, Dataset, Feed};
+use crate::io::{self, Dataset, Feed, State};
 use crate::ir::{Model, Tensor};
-use crate::runtime::{RunOutput, Runner, RunnerOptions};
+use crate::runtime::{RunOutput, Runner, RunnerOptions, stream};
 use serde::Serialize;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
@@ -18,6 +18,8 @@ pub struct RunStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name.
+    pub state: State,
     /// Values of the main graph to return beside the outputs.
     pub observe: Vec<String>,
     /// An `.npz`, or a folder for one `.npz` per feed.
@@ -64,21 +66,24 @@ pub fn execute_file(path: &Path, step: &RunStep) -> Result<ExecuteReport> {
         let arrays = named(&names, &runner.run(&Feed::new()).context(place)?)?;
         return finish(report, step, vec![arrays]);
     }
-    let data = dataset(&model, step)?;
+    let mut data = dataset(&model, step)?;
     report.random = data.is_random();
-    let batches = data.batches(step.batch.unwrap_or(DEFAULT_BATCH));
-    report.available = batches.len();
+    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+    report.available = data.batches(batch).len();
     let folder = step.output.as_deref().is_some_and(Path::is_dir);
-    let wanted = if data.feeds_are_complete() && !folder { 1 } else { batches.len() };
+    let first_only = data.feeds_are_complete() && !folder && step.state.is_empty();
+    if first_only {
+        data.limit(1);
+    }
     let results = std::sync::Mutex::new(vec![]);
-    let work = |_: &mut (), i: usize, feed: &Feed| {
-        if i < wanted {
-            let arrays = named(&names, &runner.run(feed).context(place)?)?;
+    let work = |_: &mut (), i: usize, outputs: &[Vec<RunOutput>]| {
+        for outputs in outputs {
+            let arrays = named(&names, outputs)?;
             results.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push((i, arrays));
         }
         Ok(())
     };
-    batches.fold(|| (), work)?;
+    stream(&[(&place(), &runner)], &data, batch, || (), work)?;
     let mut results = results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner);
     results.sort_by_key(|(i, _)| *i);
     let results: Vec<Vec<(String, Tensor)>> = results.into_iter().map(|(_, arrays)| arrays).collect();
@@ -97,8 +102,12 @@ fn dataset(model: &Model, step: &RunStep) -> Result<Dataset> {
     if step.samples == Some(0) || step.batch == Some(0) {
         return Err(Error::usage("samples and batch must be at least 1"));
     }
-    let Some(path) = &step.data else { return Dataset::random(&model.graph, step.samples.unwrap_or(1), 0) };
-    let mut data = Dataset::open(path, &model.graph, None)?;
+    let Some(path) = &step.data else {
+        let mut data = Dataset::random(&model.graph, step.samples.unwrap_or(1), 0)?;
+        data.link(&model.graph, &step.state)?;
+        return Ok(data);
+    };
+    let mut data = Dataset::open_stateful(path, &model.graph, None, &step.state)?;
     data.limit(step.samples.unwrap_or(usize::MAX));
     Ok(data)
 }

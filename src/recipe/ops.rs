@@ -1,6 +1,6 @@
 //! What is known of each operator, as a table.
 
-use crate::ir::{DType, Node, OpId, Type};
+use crate::ir::{AttributeValue, DType, Graph, Node, OpId, Type};
 use crate::ops;
 use crate::ops::spec::{InferContext, Known, OpSpec, QuantRole, Schema};
 use crate::runtime;
@@ -17,7 +17,7 @@ pub struct OpRow {
     pub versions: &'static [i64],
     /// Whether types and shapes of its outputs are inferred.
     pub infers: bool,
-    /// Whether it takes part in quantization.
+    /// Whether it takes part in quantization, with its weights at least.
     pub quantizes: bool,
     /// Whether the runtime runs it, at least in its plainest form.
     pub runs: bool,
@@ -55,7 +55,9 @@ fn row(schema: Schema, spec: &dyn OpSpec) -> OpRow {
         versions: schema.versions,
         infers: asked(schema, "", |cx| spec.infer(cx).map_or(true, |found| !found.is_empty())),
         // The roles of some depend on their mode.
-        quantizes: ["", "edge"].into_iter().any(|mode| asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque)),
+        quantizes: ["", "edge"].into_iter().any(|mode| {
+            asked(schema, mode, |cx| spec.quant(cx) != QuantRole::Opaque || !spec.stored_weights(cx).is_empty())
+        }),
         runs: runs(schema),
         deterministic: spec.deterministic(),
     }
@@ -68,6 +70,10 @@ fn asked(schema: Schema, mode: &str, question: impl Fn(&InferContext) -> bool) -
     if !mode.is_empty() {
         node.set("mode", mode.into());
     }
+    // Bodies, for those that have them; to the others, attributes that they do not know.
+    for name in ["body", "then_branch", "else_branch"] {
+        node.set(name, AttributeValue::Graph(Box::new(body())));
+    }
     node.output_slots = 1;
     let matrix = Type::tensor(DType::F32, &[2, 2]);
     let known = || Some(Known { ty: Some(&matrix), ..Known::default() });
@@ -76,6 +82,15 @@ fn asked(schema: Schema, mode: &str, question: impl Fn(&InferContext) -> bool) -
     let inputs = if schema.key.op_type == "Clip" { vec![known()] } else { inputs };
     let opset = schema.versions.last().copied().unwrap_or(1);
     question(&InferContext { node: &node, opset, inputs, used_outputs: 1 })
+}
+
+/// A body with two outputs: a condition and a value, or state and what is collected.
+fn body() -> Graph {
+    let mut graph = Graph::default();
+    if let Ok(v) = graph.value_or_new("v") {
+        graph.set_outputs(vec![v, v]);
+    }
+    graph
 }
 
 fn runs(schema: Schema) -> bool {
@@ -97,7 +112,8 @@ mod tests {
             assert!(row(op).quantizes && row(op).infers, "{op}");
         }
         assert!(!row("Det").quantizes && row("Det").infers);
-        assert!(!row("If").infers && !row("RandomNormal").deterministic && !row("Multinomial").deterministic);
+        assert!(row("If").infers && row("Loop").infers && row("Scan").infers);
+        assert!(!row("RandomNormal").deterministic && !row("Multinomial").deterministic);
         assert_eq!(row("GridSample").versions, [16, 20, 22]);
         let text = render_markdown(&rows);
         assert!(text.contains("| GridSample | 16, 20, 22 | yes | no | yes | yes |\n"), "{text}");

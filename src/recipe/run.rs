@@ -1,16 +1,21 @@
 //! Runs a recipe from file to file.
 
+use super::convert::{Conversion, convert};
 use super::inspect::quantized_ops;
+use super::layers::pattern;
 use super::progress::Progress;
+use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
 use super::schema::{PassOptions, Recipe, ValidateStep};
+use super::search::{Searched, search};
 use super::simplify::simplify;
+use super::sparsify::{SparsifyReport, sparsify};
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
 use crate::drift::{self, Agreement, Change, DriftReport};
 use crate::error::{Context, Error, Result};
-use crate::io::{self, Dataset};
-use crate::ir::Model;
+use crate::io::{self, Dataset, State};
+use crate::ir::{Graph, Model};
 use crate::passes::manager::PassReport;
 use crate::passes::quantize::Coverage;
 use crate::passes::{Effect, PassContext};
@@ -32,12 +37,24 @@ pub struct RunReport {
     /// What executing the simplified model against the original showed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub agreement: Option<Agreement>,
+    /// What was pruned, and why not more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneReport>,
+    /// What became sparse.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsify: Option<SparsifyReport>,
     /// What the ranges come from.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub calibration: Option<Calibration>,
     /// How much was quantized, and why not more.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub coverage: Option<Coverage>,
+    /// The precisions that a search found.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Searched>,
+    /// What computes in half precision, and what does not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub conversion: Option<Conversion>,
     /// What training on a teacher's outputs did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
@@ -67,10 +84,13 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
     report.drift.bytes = Change::new(io::model_bytes(input, &original)?, bytes);
     if let Some(step) = &recipe.validate {
-        let of_distillation = recipe.distill.as_ref().map(|d| d.data.as_path());
-        let fallback = recipe.quantize.as_ref().and_then(|q| q.data.as_deref()).or(of_distillation);
+        let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
+        let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(distill.map(|d| d.data.as_path()));
+        let data = data.or(recipe.convert.as_ref().and_then(|c| c.data.as_deref()));
+        let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
         // A student is held against its teacher: what it was before says little.
-        let teacher = recipe.distill.as_ref().map(|d| io::load(&d.teacher)).transpose()?;
+        let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
         let reference = teacher.as_ref().unwrap_or(&original);
         execute(reference, &model, step, fallback, &mut report.drift, progress)?;
     }
@@ -90,8 +110,12 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         written: false,
         passes: vec![],
         agreement: None,
+        prune: None,
+        sparsify: None,
         calibration: None,
         coverage: None,
+        search: None,
+        conversion: None,
         distillation: None,
         notes: vec![],
         drift: DriftReport::default(),
@@ -103,19 +127,48 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let done = simplify(&mut model, step, options.fuel, Some(&check), progress)?;
         (report.passes, report.agreement) = (done.passes, done.agreement);
     }
+    if let Some(step) = &recipe.prune {
+        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        report.passes.extend(passes);
+        report.prune = Some(pruned);
+    }
+    if let Some(step) = &recipe.sparsify {
+        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check))?;
+        report.passes.extend(passes);
+        report.sparsify = Some(sparse);
+    }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
+        let mut found = None;
+        if let (Some(options), Some(judge)) = (&step.search, &recipe.validate) {
+            let searched = search(&model, step, options, judge, progress)?;
+            let mut step = step.clone();
+            step.options.nodes.extend(searched.assignment.iter().map(|(name, p)| (pattern(name), *p)));
+            report.search = Some(searched);
+            found = Some(step);
+        }
+        let step = found.as_ref().unwrap_or(step);
         let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
-        report.coverage = Some(Coverage::of(&done.prepared, &done.plan));
+        let coverage = done.coverage()?;
+        let nothing = done.is_empty();
+        if step.strict {
+            refuse_skipped(&coverage, nothing)?;
+        }
+        report.coverage = Some(coverage);
         report.calibration = Some(done.calibration);
         report.passes.extend(done.passes);
-        if done.plan.groups.is_empty() {
+        if nothing {
             // What was prepared for it is of no use either.
             model = prior;
             let already = !quantized_ops(&done.prepared.graph).is_empty();
             let why = if already { "the model is quantized already" } else { "there is nothing to quantize" };
             report.notes.push(format!("{why}: it is written as it was"));
         }
+    }
+    if let Some(step) = &recipe.convert {
+        let (conversion, passes) = convert(&mut model, step, &cx, Some(&check), progress)?;
+        report.conversion = Some(conversion);
+        report.passes.extend(passes);
     }
     if let Some(step) = &recipe.distill {
         report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
@@ -128,6 +181,24 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     report.drift.ops = Change::new(op_histogram(&original.graph), op_histogram(&model.graph));
     report.drift.macs = macs(original).zip(macs(&model)).map(|(a, b)| Change::new(a, b));
     Ok((report, model))
+}
+
+/// What `--strict` does not allow.
+fn refuse_skipped(coverage: &Coverage, nothing: bool) -> Result<()> {
+    let mut skipped = coverage.skipped();
+    if let Some(first) = skipped.next() {
+        let name = if first.name.is_empty() { "unnamed".into() } else { format!("\"{}\"", first.name) };
+        let more = match skipped.count() {
+            0 => String::new(),
+            n => format!("; and {n} more (without --strict, --json names them)"),
+        };
+        let (op, reason) = (&first.op, &first.reason);
+        return Err(Error::unsupported(format!("--strict: node {name} ({op}) stays in float: {reason}{more}")));
+    }
+    if nothing {
+        return Err(Error::unsupported("--strict: there is nothing to quantize, or the model is quantized already"));
+    }
+    Ok(())
 }
 
 /// Largest relative L2 by which each effect may move an output of `--check-each`.
@@ -181,8 +252,15 @@ pub fn validate_files(
         macs: macs(&a).zip(macs(&b)).map(|(a, b)| Change::new(a, b)),
         ..DriftReport::default()
     };
-    execute(&a, &b, step, None, &mut report, progress)?;
+    execute(&a, &b, step, Fallback::default(), &mut report, progress)?;
     Ok(report)
+}
+
+/// What earlier steps were fed, for a comparison that names nothing itself.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Fallback<'a> {
+    pub data: Option<&'a Path>,
+    pub state: Option<&'a State>,
 }
 
 /// Executes both models and fills in the report.
@@ -190,20 +268,11 @@ fn execute(
     original: &Model,
     rewritten: &Model,
     step: &ValidateStep,
-    fallback: Option<&Path>,
+    fallback: Fallback,
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
-    let graph = &original.graph;
-    let data = match step.data.as_deref().or(fallback) {
-        Some(path) => {
-            let mut data = Dataset::open(path, graph, step.label.as_deref())?;
-            data.limit(step.samples.unwrap_or(usize::MAX));
-            data
-        }
-        None if step.label.is_some() => return Err(Error::usage("labels need data: give --data")),
-        None => Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?,
-    };
+    let data = open_data(&original.graph, step, fallback)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     let batches = data.batches(batch);
     progress.start("validating", batches.len());
@@ -213,4 +282,23 @@ fn execute(
     report.random = data.is_random();
     report.violations = step.gate.violations(&report.outputs);
     Ok(())
+}
+
+/// The data of a validation: its own, else those of the quantization, else random input.
+pub(super) fn open_data(graph: &Graph, step: &ValidateStep, fallback: Fallback) -> Result<Dataset> {
+    let none = State::new();
+    let state = if step.state.is_empty() { fallback.state.unwrap_or(&none) } else { &step.state };
+    match step.data.as_deref().or(fallback.data) {
+        Some(path) => {
+            let mut data = Dataset::open_stateful(path, graph, step.label.as_deref(), state)?;
+            data.limit(step.samples.unwrap_or(usize::MAX));
+            Ok(data)
+        }
+        None if step.label.is_some() => Err(Error::usage("labels need data: give --data")),
+        None => {
+            let mut data = Dataset::random(graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0)?;
+            data.link(graph, state)?;
+            Ok(data)
+        }
+    }
 }

@@ -3,9 +3,12 @@
 use crate::calibrate::Method;
 use crate::drift::Gate;
 use crate::error::{Error, Result};
-use crate::io::SaveOptions;
-use crate::passes::quantize::QuantizeOptions;
+use crate::io::{SaveOptions, State};
+use crate::ir::DType;
+use crate::passes::prune::PruneOptions;
+use crate::passes::quantize::{Precision, QuantizeOptions};
 use crate::passes::simplify::FOLD_LIMIT;
+use crate::passes::sparsify::SparsifyOptions;
 use crate::recover::DistillOptions;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -23,12 +26,21 @@ pub struct Recipe {
     /// Simplification, if any; it comes before quantization.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub simplify: Option<SimplifyStep>,
+    /// Structured pruning, if any; it comes after simplification.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prune: Option<PruneStep>,
+    /// Sparsification, if any; it comes after pruning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sparsify: Option<SparsifyStep>,
     /// Static quantization, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quantize: Option<QuantizeStep>,
     /// Distillation, if any; it comes last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distill: Option<DistillStep>,
+    /// Conversion to a half-precision type, if any; it comes after quantization.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub convert: Option<ConvertStep>,
     /// What the result is compared on; absent: it is not executed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub validate: Option<ValidateStep>,
@@ -114,8 +126,102 @@ pub struct QuantizeStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name: `input = "output"`.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
+    /// A layer that could be quantized and is not becomes an error: see [`crate::passes::quantize::Coverage::skipped`].
+    #[serde(skip_serializing_if = "is_default")]
+    pub strict: bool,
+    /// Look for the cheapest precision of every layer with which the bounds of the validation hold.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
     /// What is quantized, and how it is spelled.
     pub options: QuantizeOptions,
+}
+
+/// A search over precisions.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Search {
+    /// Precisions that a layer may get.
+    pub precisions: Vec<Precision>,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { precisions: vec![Precision::Eight, Precision::W8, Precision::F16, Precision::F32] }
+    }
+}
+
+/// Conversion of floats to half precision.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct ConvertStep {
+    /// The type.
+    pub to: HalfType,
+    /// Only store weights in it, behind a Cast: everything is computed in f32. Always so for bf16, in which no CPU runtime
+    /// computes.
+    pub weights_only: bool,
+    /// Graph inputs and outputs get the type too.
+    pub io: bool,
+    /// Nodes that stay in f32: names, globs over names, or operator types.
+    pub exclude: Vec<String>,
+    /// Data that show which values f16 cannot hold.
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
+}
+
+/// A half-precision type.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum HalfType {
+    /// IEEE 754 binary16: 11 bits of precision, up to 65504.
+    #[default]
+    F16,
+    /// The upper half of f32: 8 bits of precision, the range of f32.
+    Bf16,
+}
+
+impl HalfType {
+    /// Element type.
+    pub fn dtype(self) -> DType {
+        match self {
+            Self::F16 => DType::F16,
+            Self::Bf16 => DType::BF16,
+        }
+    }
+}
+
+/// Unstructured sparsity, and how it is stored.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SparsifyStep {
+    /// Write sparse initializers as dense ones.
+    pub densify: bool,
+    /// What becomes zero.
+    pub options: SparsifyOptions,
+}
+
+/// Structured pruning, and the data that scores and repair come from.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct PruneStep {
+    /// Data; random input where absent and needed.
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// Where the kept channels are written.
+    pub map: Option<PathBuf>,
+    /// What goes.
+    pub options: PruneOptions,
 }
 
 /// The method, with this project's default.
@@ -160,6 +266,9 @@ pub struct ValidateStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// Inputs that take an output of the feed before, by name; those of the quantization step where there are none.
+    #[serde(skip_serializing_if = "State::is_empty")]
+    pub state: State,
     /// Bounds that the result must keep.
     pub gate: Gate,
 }
@@ -183,7 +292,18 @@ fn is_default<T: Default + PartialEq>(options: &T) -> bool {
 impl Default for Recipe {
     fn default() -> Self {
         let (passes, save) = (PassOptions::default(), SaveOptions::default());
-        Self { version: RECIPE_VERSION, simplify: None, quantize: None, distill: None, validate: None, passes, save }
+        Self {
+            version: RECIPE_VERSION,
+            simplify: None,
+            prune: None,
+            sparsify: None,
+            quantize: None,
+            convert: None,
+            distill: None,
+            validate: None,
+            passes,
+            save,
+        }
     }
 }
 
@@ -211,6 +331,25 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+            if q.search.is_some() && self.validate.is_none() {
+                return Err(Error::usage("a search compares with the original: it needs a validation"));
+            }
+            if q.search.as_ref().is_some_and(|s| s.precisions.is_empty()) {
+                return Err(Error::usage("a search needs precisions to choose from"));
+            }
+        }
+        if let Some(c) = &self.convert {
+            positive(&[("samples", c.samples), ("batch", c.batch)])?;
+            if c.io && (c.weights_only || c.to == HalfType::Bf16) {
+                return Err(Error::usage("inputs and outputs stay f32 where only weights are stored in another type"));
+            }
+        }
+        if let Some(p) = &self.prune {
+            positive(&[("samples", p.samples), ("batch", p.batch)])?;
+            p.options.check()?;
+        }
+        if let Some(s) = &self.sparsify {
+            s.options.check()?;
         }
         if let Some(d) = &self.distill {
             positive(&[("samples", d.samples)])?;

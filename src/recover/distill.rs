@@ -390,7 +390,7 @@ impl<'a> Run<'a> {
             tape.first_not_finite()
         };
         let node = self.feeds(batch).ok().and_then(|feeds| feeds.iter().find_map(|(feed, _)| blame(feed)));
-        let node = node.map_or_else(|| "no node: it is the loss or a gradient".into(), |n| n);
+        let node = node.unwrap_or_else(|| "no node: it is the loss or a gradient".into());
         Error::data(format!("{what} is NaN or infinite; first made by {node}; a smaller learning rate may help"))
     }
 }

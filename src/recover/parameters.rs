@@ -53,7 +53,7 @@ fn at_slots(model: &Model, slots: impl Fn(&Rule) -> &'static [usize]) -> HashSet
     let mut found = HashSet::new();
     for id in graph.nodes() {
         let rule = ops::spec(&graph.node(id).op).and_then(|spec| spec.gradient(&contexts.of(id)));
-        for v in rule.iter().flat_map(|r| slots(r)).filter_map(|&k| graph.input(id, k)) {
+        for v in rule.iter().flat_map(&slots).filter_map(|&k| graph.input(id, k)) {
             let behind = graph.producer(v).filter(|(p, _)| graph.node(*p).op.is("Identity"));
             found.insert(behind.and_then(|(p, _)| graph.input(p, 0)).unwrap_or(v));
         }

@@ -5,12 +5,16 @@ mod custom;
 mod evaluator;
 mod kernels;
 mod lower;
+mod magnitudes;
 mod program;
 mod runner;
 mod segment;
+mod stream;
 mod tensor;
 
-pub use collect::{Collected, Wanted, collect};
+pub use collect::{Collected, Wanted, collect, collect_grams};
 pub use evaluator::RuntimeEvaluator;
 pub use lower::{runs, unsupported};
+pub use magnitudes::{channel_moments, channel_rms};
 pub use runner::{RunOutput, Runner, RunnerOptions};
+pub use stream::stream;

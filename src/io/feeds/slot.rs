@@ -12,6 +12,8 @@ pub(super) struct Slot {
     pub shape: Option<Vec<Dim>>,
     /// The data's sample axis is in front of all axes that the input has: the input takes one sample without that axis.
     pub adds_sample_axis: bool,
+    /// From the second feed on it is an output of the feed before.
+    pub carried: bool,
 }
 
 /// How many samples the model takes at once.
@@ -36,7 +38,7 @@ pub(super) fn required(graph: &Graph) -> Result<Vec<Slot>> {
             }
             None => (None, None),
         };
-        Ok(Slot { name, elem, shape, adds_sample_axis: false })
+        Ok(Slot { name, elem, shape, adds_sample_axis: false, carried: false })
     };
     graph.required_inputs().map(slot).collect()
 }

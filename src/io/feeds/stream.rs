@@ -71,6 +71,49 @@ impl<'a> Batches<'a> {
         }
         first.map_or(Ok(states), |(_, e)| Err(e))
     }
+
+    /// Does `work` with the number and the inputs of every feed, one after another.
+    ///
+    /// # Errors
+    /// The first: a feed that cannot be read, or what `work` reports.
+    pub fn in_order(&self, mut work: impl FnMut(usize, Feed) -> Result<()>) -> Result<()> {
+        let stream = self.stream()?;
+        while let Some((i, feed)) = stream.next() {
+            work(i, feed?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Feeds that are worked on at once by [`Batches::waves`], whatever the number of threads.
+const WAVE: usize = 16;
+
+impl Batches<'_> {
+    /// Does `work` with every feed, some of them at once, and hands what it made to `take` in the order of the feeds: for
+    /// sums that must not depend on the number of threads. Memory holds what a few feeds make.
+    ///
+    /// # Errors
+    /// As [`Batches::fold`], and those of `take`.
+    pub fn waves<T: Send>(
+        &self,
+        work: impl Fn(usize, &Feed) -> Result<T> + Sync,
+        mut take: impl FnMut(Vec<T>) -> Result<()>,
+    ) -> Result<()> {
+        let stream = self.stream()?;
+        loop {
+            let mut feeds = vec![];
+            while feeds.len() < WAVE
+                && let Some((i, feed)) = stream.next()
+            {
+                feeds.push((i, feed?));
+            }
+            if feeds.is_empty() {
+                return Ok(());
+            }
+            let made: Vec<Result<T>> = feeds.par_iter().map(|(i, feed)| work(*i, feed)).collect();
+            take(made.into_iter().collect::<Result<_>>()?)?;
+        }
+    }
 }
 
 impl Stream<'_> {

@@ -343,6 +343,10 @@ impl Printer {
 fn elements(t: &Tensor, most: usize) -> Result<Vec<String>> {
     use DType::*;
     if let TensorData::Strings(s) = &t.data {
+        if s.len() != t.len() {
+            let dims = &t.dims;
+            return Err(Error::invalid(format!("a string tensor of shape {dims:?} has {} elements", s.len())));
+        }
         return s.iter().take(most).map(|s| utf8(s)).collect();
     }
     let b = t.bytes()?;

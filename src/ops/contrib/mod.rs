@@ -2,6 +2,7 @@
 
 pub mod activation;
 pub mod attention;
+pub mod dynamic_lstm;
 pub mod dynamic_matmul;
 pub mod embed_layer_norm;
 pub mod fused_conv;

@@ -1,6 +1,7 @@
 //! GridSample: operator set 20 renamed the modes and allows any number of spatial axes.
 
 use crate::error::{Error, Result};
+use crate::ops::axes::{self, AxisLinks, LinkContext, input};
 use crate::ops::rules::{changed, output, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
@@ -33,5 +34,12 @@ impl OpSpec for GridSample {
         let mut node = cx.node.clone();
         node.set("mode", mode.into());
         changed(node)
+    }
+
+    fn axis_links(&self, _: &LinkContext) -> Option<AxisLinks> {
+        let mut links = AxisLinks::default();
+        links.same_rest(0, 0, 0..2);
+        links.same(input(1, 0), axes::output(0, 0));
+        Some(links)
     }
 }

@@ -10,7 +10,7 @@ pub struct NonMaxSuppression;
 
 impl OpSpec for NonMaxSuppression {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("NonMaxSuppression", &[10, 11])] }
+        &const { [op("NonMaxSuppression", &[10, 11]).no_f16()] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext, broadcast_links};
 use crate::ops::legacy::broadcast_attributes;
 use crate::ops::rules::{broadcast_inputs, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
@@ -38,6 +39,10 @@ impl OpSpec for Compare {
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset < 7 && to >= 7 { broadcast_attributes(cx, to) } else { Upgrade::Same }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        broadcast_links(cx, 0..cx.cx.inputs.len())
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::math::{Array, binary, reduce_to};
+use crate::ops::axes::{AxisLinks, LinkContext, broadcast_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast_inputs, is_f32, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
@@ -29,6 +30,10 @@ impl OpSpec for Where {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 1) { QuantRole::Elementwise { inputs: vec![1, 2] } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        broadcast_links(cx, 0..cx.cx.inputs.len())
     }
 }
 

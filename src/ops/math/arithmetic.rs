@@ -4,10 +4,11 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::math::{Array, View, binary, broadcast_dims, reduce_to};
+use crate::ops::axes::{AxisLinks, LinkContext, broadcast_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::{broadcast_attributes, stretched};
 use crate::ops::rules::{DATA_LIMIT, add_dims, broadcast_inputs, is_f32, mul_dims, output, same_as, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// The output has the first input's element type and the broadcast shape of all.
 pub struct Arithmetic;
@@ -61,7 +62,23 @@ impl OpSpec for Arithmetic {
     fn quant(&self, cx: &InferContext) -> QuantRole {
         match &*cx.node.op.op_type {
             "Add" | "Mul" if is_f32(cx, 0) => QuantRole::Elementwise { inputs: vec![0, 1] },
+            "Min" if is_f32(cx, 0) && cx.inputs.len() == 2 && cx.constant(1).is_some() => QuantRole::Bound { input: 0 },
             _ => QuantRole::Opaque,
+        }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let rank = |k| cx.shape(k).map(<[Dim]>::len);
+        match &*cx.node.op.op_type {
+            // Slopes multiply what is negative, whatever their own sign.
+            "PRelu" => ChannelRole::same(axis),
+            // Of constants, the caller sees to their factors.
+            "Add" | "Sub"
+                if rank(0).is_some() && (rank(0) == rank(1) || cx.constant(0).or(cx.constant(1)).is_some()) =>
+            {
+                ChannelRole::Passes { inputs: vec![0, 1], axis, repeat: 1 }
+            }
+            _ => ChannelRole::Barrier,
         }
     }
 
@@ -71,6 +88,14 @@ impl OpSpec for Arithmetic {
             "PRelu" => slope_per_channel(cx, to),
             _ => broadcast_attributes(cx, to),
         }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        // Before operator set 7 attributes say how the second input is stretched.
+        if cx.cx.opset < 7 {
+            return None;
+        }
+        broadcast_links(cx, 0..cx.cx.inputs.len())
     }
 }
 

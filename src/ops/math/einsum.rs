@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::math::{Array, View, gemm, reduce_to};
+use crate::ops::axes::{Axis, AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast_dim, count, output, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
@@ -88,6 +89,27 @@ impl OpSpec for Einsum {
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
         let all: Vec<Dim> = read(cx).ok()??.sizes.into_values().collect();
         Some(count(&all).saturating_mul((cx.inputs.len() as u64).saturating_sub(1)))
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let equation = read(cx.cx).ok()??;
+        let mut links = AxisLinks::default();
+        let mut first: BTreeMap<char, Axis> = BTreeMap::new();
+        let left: String = string(cx.cx, "equation", "").ok()?.chars().filter(|c| !c.is_whitespace()).collect();
+        let terms = left.split("->").next()?.split(',').enumerate();
+        let places = terms.flat_map(|(k, term)| term.chars().enumerate().map(move |(at, c)| (c, input(k, at))));
+        let outputs = equation.output.iter().enumerate().map(|(at, c)| (*c, out(0, at)));
+        for (letter, axis) in places.chain(outputs) {
+            match first.get(&letter) {
+                None => {
+                    first.insert(letter, axis);
+                    links.free(axis);
+                }
+                Some(&other) if cx.equal(axis, other) => links.same(axis, other),
+                Some(_) => return None, // stretched
+            }
+        }
+        Some(links)
     }
 }
 

@@ -2,10 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::math::{Array, View, matmul, reduce_to};
+use crate::math::{Array, Unfold, View, matmul, reduce_to};
+use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, count, float, int, is_f32, output, without};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, StoredRole, Upgrade, WeightRole, op,
+};
 
 /// `alpha * A' * B' + beta * C`.
 pub struct Gemm;
@@ -66,6 +69,22 @@ impl OpSpec for Gemm {
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: Some(2), weight_axis })
     }
 
+    /// Either matrix, whatever the factors.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        let (Ok(trans_a), Ok(trans_b), true) = (int(cx, "transA", 0), int(cx, "transB", 0), is_f32(cx, 0)) else {
+            return vec![];
+        };
+        let right = StoredRole { slot: 1, rows: vec![usize::from(trans_b == 0)] };
+        vec![right, StoredRole { slot: 0, rows: vec![usize::from(trans_a != 0)] }]
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        let (trans_a, trans_b) = (int(cx, "transA", 0).ok()? != 0, int(cx, "transB", 0).ok()? != 0);
+        let (channel_axis, block_axis) = if trans_b { (0, 1) } else { (1, 0) };
+        let unfold = (!trans_a).then_some((0, Unfold::Last));
+        Some(WeightRole { slot: 1, channel_axis, block_axis, purpose: Purpose::Product(unfold) })
+    }
+
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
         gemm_macs(cx, 0, 1, outputs)
     }
@@ -76,6 +95,26 @@ impl OpSpec for Gemm {
             return changed(without(cx.node, &["broadcast"]));
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let (a, b) = (int(cx.cx, "transA", 0).ok()? != 0, int(cx.cx, "transB", 0).ok()? != 0);
+        let mut links = AxisLinks::default();
+        links.same(input(0, usize::from(a)), out(0, 0));
+        links.same(input(0, usize::from(!a)), input(1, usize::from(b)));
+        links.same(input(1, usize::from(!b)), out(0, 1));
+        if cx.cx.present(2) {
+            let shift = 2usize.checked_sub(cx.rank(2)?)?;
+            for k in 0..2 - shift {
+                let (from, to) = (input(2, k), out(0, k + shift));
+                if cx.equal(from, to) {
+                    links.same(from, to);
+                } else if cx.size(from) == Some(1) {
+                    links.free(from);
+                }
+            }
+        }
+        Some(links)
     }
 }
 

@@ -2,10 +2,13 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
-use crate::math::{Array, View, broadcast_dims, gemm, matmul, reduce_to};
+use crate::math::{Array, Unfold, View, broadcast_dims, gemm, matmul, reduce_to};
+use crate::ops::axes::{AxisFact, AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{broadcast, count, is_f32, output};
-use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{
+    ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, StoredRole, WeightRole, op,
+};
 use rayon::prelude::*;
 
 /// Matrix product with numpy's semantics.
@@ -68,10 +71,65 @@ impl OpSpec for MatMul {
         QuantRole::Compute(ComputeRole { activation: 0, weight: 1, bias: None, weight_axis: 1 })
     }
 
+    /// Either operand, batched or not.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        let rank = |slot| cx.shape(slot).map_or(0, <[Dim]>::len);
+        let role = |slot: usize| {
+            let from_end = if slot == 0 { 2 } else { 1 };
+            (rank(slot) >= 2).then(|| StoredRole { slot, rows: vec![rank(slot) - from_end] })
+        };
+        if is_f32(cx, 0) { [1, 0].into_iter().filter_map(role).collect() } else { vec![] }
+    }
+
+    fn weight(&self, cx: &InferContext) -> Option<WeightRole> {
+        if cx.shape(1).map(<[Dim]>::len) != Some(2) {
+            return None;
+        }
+        let purpose = Purpose::Product(Some((0, Unfold::Last)));
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose })
+    }
+
     fn macs(&self, cx: &InferContext, outputs: &[Option<&Type>]) -> Option<u64> {
         matmul_macs(cx, 0, 1, outputs)
     }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let (a, b) = (cx.rank(0)?, cx.rank(1)?);
+        if a == 0 || b == 0 {
+            return None;
+        }
+        let mut links = AxisLinks::default();
+        links.same(input(0, a - 1), input(1, b.saturating_sub(2)));
+        let rank = cx.out_rank(0)?;
+        // Rows and columns, where the operand is no vector.
+        let (rows, columns) = (usize::from(a > 1), usize::from(b > 1));
+        if rows == 1 {
+            links.same(input(0, a - 2), out(0, rank.checked_sub(1 + columns)?));
+        }
+        if columns == 1 {
+            links.same(input(1, b - 1), out(0, rank.checked_sub(1)?));
+        }
+        let batch = rank.checked_sub(rows + columns)?;
+        let dynamic = cx.cx.constant(0).is_none() && cx.cx.constant(1).is_none();
+        for (k, n) in [(0, a.saturating_sub(2)), (1, b.saturating_sub(2))] {
+            for at in 0..n {
+                let (from, to) = (input(k, at), out(0, (at + batch).checked_sub(n)?));
+                if cx.equal(from, to) {
+                    links.same(from, to);
+                } else if cx.size(from) == Some(1) {
+                    links.free(from);
+                }
+            }
+        }
+        if dynamic {
+            links.0.extend((0..batch).map(|k| AxisFact::Batch(out(0, k))));
+        }
+        Some(links)
+    }
 }
+
+/// Matrices of one operand: the elements, where each matrix begins, and its layout.
+type Stack<'a, T> = (&'a [T], &'a dyn Fn(usize) -> usize, (usize, usize));
 
 /// Both operands as batches of matrices.
 struct Batches {
@@ -126,8 +184,8 @@ impl Batches {
     fn each<T: Element>(
         &self,
         sizes: (usize, usize, usize),
-        (a, a_at, la): (&[T], &dyn Fn(usize) -> usize, (usize, usize)),
-        (b, b_at, lb): (&[T], &dyn Fn(usize) -> usize, (usize, usize)),
+        (a, a_at, la): Stack<T>,
+        (b, b_at, lb): Stack<T>,
     ) -> Vec<T> {
         let (m, _, n) = sizes;
         let count: usize = self.batch.iter().product();

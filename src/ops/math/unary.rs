@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::ir::AttributeValue;
 use crate::math::{Array, elementwise2};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{changed, float, is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// One input, one output, equal types.
 pub struct Unary;
@@ -23,7 +24,7 @@ impl OpSpec for Unary {
                 op("Atanh", &[9, 22]),
                 op("BitwiseNot", &[18]),
                 op("Ceil", &[1, 6, 13]),
-                op("Celu", &[12]),
+                op("Celu", &[12]).no_f16(),
                 op("Cos", &[7, 22]),
                 op("Cosh", &[9, 22]),
                 op("Elu", &[1, 6, 22]),
@@ -75,6 +76,14 @@ impl OpSpec for Unary {
         }
     }
 
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Linear on either side of zero.
+        match &*cx.node.op.op_type {
+            "LeakyRelu" | "Abs" | "Neg" => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
+        }
+    }
+
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
         if cx.opset >= 6 || &*cx.node.op.op_type != "Selu" {
             return Upgrade::Same;
@@ -87,6 +96,10 @@ impl OpSpec for Unary {
             }
         }
         changed(node)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }
 

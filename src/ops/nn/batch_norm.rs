@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::math::{Array, channel_affine, channel_mix, channel_moments, channel_sums};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input, output};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{float, int, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
@@ -41,6 +42,15 @@ impl OpSpec for BatchNormalization {
             return Upgrade::Changed { node: Box::new(without(cx.node, &legacy)), new_inputs: vec![] };
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        if cx.cx.node.output_slots > 1 || cx.cx.opset < 9 {
+            return None; // training
+        }
+        let mut links = elementwise_links(cx, 0)?;
+        (1..5).for_each(|k| links.same(input(k, 0), output(0, 1)));
+        Some(links)
     }
 }
 

@@ -3,10 +3,11 @@
 use crate::error::Result;
 use crate::ir::{AttributeValue, Tensor};
 use crate::math::{Array, elementwise2, sum};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{is_f32, same_as, without};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// `min(max(x, low), high)`.
 pub struct Clip;
@@ -46,6 +47,14 @@ impl OpSpec for Clip {
         }
     }
 
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        match (bound(cx, "min", 1), bound(cx, "max", 2)) {
+            (Ok(None | Some(0.0)), Ok(None)) => ChannelRole::same(axis),
+            (Ok(low @ (None | Some(0.0))), Ok(Some(high))) => ChannelRole::Clamps { from_zero: low.is_some(), high },
+            _ => ChannelRole::Barrier,
+        }
+    }
+
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset >= 11 || to < 11 {
             return Upgrade::Same;
@@ -59,6 +68,10 @@ impl OpSpec for Clip {
             Some(new_inputs) => Upgrade::Changed { node: Box::new(without(cx.node, &["min", "max"])), new_inputs },
             None => Upgrade::Impossible("the element type of its input is not known".into()),
         }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }
 

@@ -3,12 +3,13 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Type};
 use crate::math::{Array, Blocks, ConvGeometry, conv_backward, conv_forward};
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
-use crate::ops::rules::{count, int, ints, mul_dims, output, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
+use crate::ops::rules::{count, int, ints, is_f32, mul_dims, output, string};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, StoredRole, WeightRole, op};
 use crate::ops::window::{Window, kernel_of, last_three, placed};
 
-/// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so its role in quantization is opaque.
+/// Transposed convolution. It has no quantized kernel in ONNX or ONNX Runtime, so only its weight is quantized.
 pub struct ConvTranspose;
 
 impl OpSpec for ConvTranspose {
@@ -20,6 +21,16 @@ impl OpSpec for ConvTranspose {
         output(cx.elem(0), shape(cx)?)
     }
 
+    /// `[Cin, Cout / group, ...]`: groups share the scales of their channels.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        if is_f32(cx, 0) { vec![StoredRole { slot: 1, rows: vec![1] }] } else { vec![] }
+    }
+
+    fn weight(&self, _cx: &InferContext) -> Option<WeightRole> {
+        // [inputs, outputs / group, window...]
+        Some(WeightRole { slot: 1, channel_axis: 1, block_axis: 0, purpose: Purpose::Product(None) })
+    }
+
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
         let rank = cx.shape(0).map_or(0, <[_]>::len);
         if rank > 5 { None } else { rule!(forward, backward) }
@@ -29,6 +40,46 @@ impl OpSpec for ConvTranspose {
         // Each input element meets the weight's elements per input channel: `Cout / group * prod(kernel)`.
         Some(count(cx.shape(0)?).saturating_mul(count(cx.shape(1)?.get(1..)?)))
     }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let group = usize::try_from(int(cx.cx, "group", 1).ok()?).ok().filter(|&g| g > 0)?;
+        let (inputs, outputs) = (cx.size(input(1, 0))? / group, cx.size(input(1, 1))?);
+        let mut links = AxisLinks::default();
+        links.same(input(0, 0), out(0, 0));
+        links.same(input(0, 1), input(1, 0));
+        if cx.cx.present(2) {
+            links.same(input(2, 0), out(0, 1));
+        }
+        if group == 1 {
+            links.same(input(1, 1), out(0, 1));
+        } else if is_whole(group, inputs, outputs) {
+            links.tie(input(0, 1), inputs, group);
+            links.tie(out(0, 1), outputs, group);
+            let of_output = (0..group * outputs).map(|k| k / outputs * inputs).collect();
+            links.link(out(0, 1), input(0, 1), AxisMap::Select(of_output));
+        } else {
+            links.tie(input(0, 1), 1, inputs);
+            links.link(out(0, 1), input(1, 1), AxisMap::Stride { inner: 1 });
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let group = int(cx.cx, "group", 1).ok().and_then(|g| usize::try_from(g).ok()).unwrap_or(1).max(1);
+        let (Some(rows), Some(outputs)) = (cx.size(input(1, 0)), cx.size(input(1, 1))) else { return Narrowed::Same };
+        let inputs = rows / group;
+        match kept.of(input(0, 1)) {
+            Some(channels) if is_whole(group, inputs, outputs) => {
+                Narrowed::with_int(cx.cx.node, "group", channels.len() / inputs.max(1))
+            }
+            _ => Narrowed::Same,
+        }
+    }
+}
+
+/// Whether channels go with their whole group only, as those of a depthwise one.
+fn is_whole(group: usize, inputs: usize, outputs: usize) -> bool {
+    group > 1 && group >= inputs.max(outputs)
 }
 
 fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Tensor};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{float, int, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
@@ -48,5 +49,13 @@ impl OpSpec for Dropout {
 
     fn deterministic(&self) -> bool {
         false
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let mut links = elementwise_links(cx, 0)?;
+        if cx.out_rank(1).is_some() {
+            links.same_rest(0, 1, 0..cx.rank(0)?);
+        }
+        Some(links)
     }
 }

@@ -3,10 +3,11 @@
 use crate::error::Result;
 use crate::ir::Dim;
 use crate::math::{Array, View, elementwise2, sum};
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{is_f32, output, require_rank};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Pools over all spatial axes.
 pub struct GlobalPool;
@@ -35,12 +36,22 @@ impl OpSpec for GlobalPool {
         }
     }
 
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        if axis == 1 { ChannelRole::same(axis) } else { ChannelRole::Barrier }
+    }
+
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset < 2 && to >= 2 && &*cx.node.op.op_type == "GlobalLpPool" {
             integer_exponent(cx)
         } else {
             Upgrade::Same
         }
+    }
+
+    fn axis_links(&self, _: &LinkContext) -> Option<AxisLinks> {
+        let mut links = AxisLinks::default();
+        links.same_rest(0, 0, 0..2);
+        Some(links)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim, Tensor};
 use crate::math::Array;
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, elementwise_links, input};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::step;
 use crate::ops::normalize::{self, Rows};
@@ -50,6 +51,32 @@ impl OpSpec for GroupNormalization {
         }
         steps.push(Step { node, inputs: vec![Source::Input(0), Source::Step(2), Source::Step(5)] });
         Upgrade::Replaced(steps)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let groups = usize::try_from(int(cx.cx, "num_groups", 0).ok()?).ok().filter(|&g| g > 0)?;
+        let channels = cx.size(input(0, 1)).filter(|c| c % groups == 0)?;
+        let mut links = elementwise_links(cx, 0)?;
+        // Statistics are per group: it goes as a whole.
+        links.tie(input(0, 1), channels / groups, groups);
+        for slot in 1..3 {
+            if cx.cx.opset < 21 {
+                links.link(input(0, 1), input(slot, 0), AxisMap::Stride { inner: channels / groups });
+            } else {
+                links.same(input(slot, 0), input(0, 1));
+            }
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let groups = int(cx.cx, "num_groups", 0).ok().and_then(|g| usize::try_from(g).ok()).unwrap_or(0);
+        match (kept.of(input(0, 1)), cx.size(input(0, 1))) {
+            (Some(left), Some(all)) if all > 0 => {
+                Narrowed::with_int(cx.cx.node, "num_groups", left.len() * groups / all)
+            }
+            _ => Narrowed::Same,
+        }
     }
 }
 

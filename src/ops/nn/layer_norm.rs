@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
 use crate::math::Array;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input, output};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::normalize::{self, Rows};
 use crate::ops::rules::{axis, int};
@@ -14,6 +15,11 @@ pub struct LayerNormalization;
 impl OpSpec for LayerNormalization {
     fn schemas(&self) -> &'static [Schema] {
         &const { [op("LayerNormalization", &[17])] }
+    }
+
+    /// The statistics stay f32.
+    fn allows_f16(&self, cx: &InferContext) -> bool {
+        cx.used_outputs <= 1
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -29,6 +35,29 @@ impl OpSpec for LayerNormalization {
             shape.iter().enumerate().map(|(k, d)| if k < at { d.clone() } else { Dim::Known(1) }).collect();
         let statistic = Inferred::tensor(Some(stash), Some(reduced));
         Ok(vec![Inferred::tensor(cx.elem(0), Some(shape.to_vec())), statistic.clone(), statistic])
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let at = axis(int(cx.cx, "axis", -1).ok()?, rank).ok()?;
+        let mut links = elementwise_links(cx, 0)?;
+        for k in at..rank {
+            links.inexact(input(0, k), "normalizes over it");
+            for slot in (1..3).filter(|&slot| cx.cx.present(slot)) {
+                // Scale and bias broadcast to the normalized axes.
+                let Some(axis) = (k + cx.rank(slot)?).checked_sub(rank) else { continue };
+                if cx.equal(input(slot, axis), input(0, k)) {
+                    links.same(input(slot, axis), input(0, k));
+                } else {
+                    links.free(input(slot, axis));
+                }
+            }
+        }
+        for statistic in (1..3).filter(|&slot| cx.out_rank(slot).is_some()) {
+            links.same_rest(0, statistic, 0..at);
+            (at..rank).for_each(|k| links.free(output(statistic, k)));
+        }
+        Some(links)
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {

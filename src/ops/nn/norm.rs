@@ -2,13 +2,16 @@
 
 use crate::error::Result;
 use crate::math::Array;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::normalize::{self, Rows};
-use crate::ops::rules::{axis, int, same_as};
+use crate::ops::rules::{axis, int, ints, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
 /// InstanceNormalization, LRN and relatives.
 pub struct Norm;
+
+const NORMALIZES: &str = "normalizes over it";
 
 impl OpSpec for Norm {
     fn schemas(&self) -> &'static [Schema] {
@@ -25,6 +28,41 @@ impl OpSpec for Norm {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         same_as(cx, 0)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let mut links = elementwise_links(cx, 0)?;
+        match &*cx.cx.node.op.op_type {
+            "InstanceNormalization" => {
+                (1..3).for_each(|slot| links.same(input(slot, 0), input(0, 1)));
+                (2..rank).for_each(|k| links.inexact(input(0, k), NORMALIZES));
+            }
+            "RMSNormalization" => {
+                let at = axis(int(cx.cx, "axis", -1).ok()?, rank).ok()?;
+                for k in at..rank {
+                    links.inexact(input(0, k), NORMALIZES);
+                    let Some(axis) = (k + cx.rank(1)?).checked_sub(rank) else { continue };
+                    if cx.equal(input(1, axis), input(0, k)) {
+                        links.same(input(1, axis), input(0, k));
+                    } else {
+                        links.free(input(1, axis));
+                    }
+                }
+            }
+            "LpNormalization" => {
+                let at = axis(int(cx.cx, "axis", -1).ok()?, rank).ok()?;
+                links.inexact(input(0, at), NORMALIZES);
+            }
+            "LRN" => links.inexact(input(0, 1), "normalizes over neighbours in it"),
+            _ => {
+                let axes = ints(cx.cx, "axes").ok()?.unwrap_or(&[0, 2, 3]);
+                for &a in axes {
+                    links.inexact(input(0, axis(a, rank).ok()?), NORMALIZES);
+                }
+            }
+        }
+        Some(links)
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {

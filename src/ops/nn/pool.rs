@@ -3,10 +3,11 @@
 use crate::error::Result;
 use crate::ir::DType;
 use crate::math::{Array, PoolGeometry, average_backward, average_forward, max_backward, max_forward};
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::integer_exponent;
 use crate::ops::rules::{int, ints, is_f32};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 use crate::ops::window::{last_three, placed, pool_shape};
 
 /// Pools with a window. They share their shape rule; the table of roles is in [`OpSpec::quant`].
@@ -51,8 +52,23 @@ impl OpSpec for Pool {
         }
     }
 
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        // Positions of maxima do not depend on positive factors either.
+        match &*cx.node.op.op_type {
+            "AveragePool" | "MaxPool" if axis == 1 => ChannelRole::same(axis),
+            _ => ChannelRole::Barrier,
+        }
+    }
+
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset < 2 && to >= 2 && &*cx.node.op.op_type == "LpPool" { integer_exponent(cx) } else { Upgrade::Same }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let mut links = AxisLinks::default();
+        links.same_rest(0, 0, 0..2);
+        // Positions of maxima count the elements before them.
+        (cx.outputs.len() < 2 || cx.outputs[1].is_none()).then_some(links)
     }
 }
 

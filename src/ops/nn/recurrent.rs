@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, Type};
 use crate::math::{Array, Cell, CellSaved, Layer, View, cell_backward, cell_forward};
+use crate::ops::axes::{AxisFact, AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
-use crate::ops::rules::{count, int, string};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
+use crate::ops::rules::{count, int, is_f32, string};
+use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, StoredRole, Upgrade, op};
 
 /// Recurrent layers.
 pub struct Recurrent;
@@ -40,26 +41,52 @@ fn sizes(cx: &InferContext) -> Result<Sizes> {
     Ok(Sizes { steps, batch, directions: Dim::Known(directions), hidden, batch_first })
 }
 
+/// All outputs of a recurrence, its last output, and with `cell` its last cell state.
+///
+/// # Errors
+/// Attributes and ranks that the specification forbids.
+pub fn infer(cx: &InferContext, cell: bool) -> Result<Vec<Inferred>> {
+    let Sizes { steps, batch, directions, hidden, batch_first } = sizes(cx)?;
+    let (sequence, last) = if batch_first {
+        let last = vec![batch.clone(), directions.clone(), hidden.clone()];
+        (vec![batch, steps, directions, hidden], last)
+    } else {
+        let last = vec![directions.clone(), batch.clone(), hidden.clone()];
+        (vec![steps, directions, batch, hidden], last)
+    };
+    let last = Inferred::tensor(cx.elem(0), Some(last));
+    let mut out = vec![Inferred::tensor(cx.elem(0), Some(sequence)), last.clone()];
+    if cell {
+        out.push(last);
+    }
+    Ok(out)
+}
+
+/// Multiply-accumulates of all steps.
+pub fn macs(cx: &InferContext, gates: u64) -> Option<u64> {
+    let s = sizes(cx).ok()?;
+    let hidden = count(std::slice::from_ref(&s.hidden));
+    let input = count(cx.shape(0)?.get(2..)?);
+    let rows = count(&[s.steps, s.batch, s.directions]);
+    let per_row = gates.saturating_mul(hidden).saturating_mul(hidden.saturating_add(input));
+    Some(rows.saturating_mul(per_row))
+}
+
 impl OpSpec for Recurrent {
     fn schemas(&self) -> &'static [Schema] {
         &const { [op("RNN", &[1, 7, 14, 22]), op("GRU", &[1, 3, 7, 14, 22]), op("LSTM", &[1, 7, 14, 22])] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
-        let Sizes { steps, batch, directions, hidden, batch_first } = sizes(cx)?;
-        let (sequence, last) = if batch_first {
-            let last = vec![batch.clone(), directions.clone(), hidden.clone()];
-            (vec![batch, steps, directions, hidden], last)
-        } else {
-            let last = vec![directions.clone(), batch.clone(), hidden.clone()];
-            (vec![steps, directions, batch, hidden], last)
-        };
-        let last = Inferred::tensor(cx.elem(0), Some(last));
-        let mut out = vec![Inferred::tensor(cx.elem(0), Some(sequence)), last.clone()];
-        if &*cx.node.op.op_type == "LSTM" {
-            out.push(last);
+        infer(cx, &*cx.node.op.op_type == "LSTM")
+    }
+
+    /// W and R: a row for each direction and gate unit. Biases and peepholes are small, and stay.
+    fn stored_weights(&self, cx: &InferContext) -> Vec<StoredRole> {
+        if !is_f32(cx, 0) {
+            return vec![];
         }
-        Ok(out)
+        [1, 2].map(|slot| StoredRole { slot, rows: vec![0, 1] }).into()
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
@@ -73,17 +100,12 @@ impl OpSpec for Recurrent {
     }
 
     fn macs(&self, cx: &InferContext, _outputs: &[Option<&Type>]) -> Option<u64> {
-        let s = sizes(cx).ok()?;
-        let gates: u64 = match &*cx.node.op.op_type {
+        let gates = match &*cx.node.op.op_type {
             "LSTM" => 4,
             "GRU" => 3,
             _ => 1,
         };
-        let hidden = count(std::slice::from_ref(&s.hidden));
-        let input = count(cx.shape(0)?.get(2..)?);
-        let rows = count(&[s.steps, s.batch, s.directions]);
-        let per_row = gates.saturating_mul(hidden).saturating_mul(hidden.saturating_add(input));
-        Some(rows.saturating_mul(per_row))
+        macs(cx, gates)
     }
 
     fn upgrade(&self, cx: &InferContext, _to: i64) -> Upgrade {
@@ -91,6 +113,40 @@ impl OpSpec for Recurrent {
             return Upgrade::Impossible("its form before operator set 7 is not supported".into());
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let batch_first = cx.cx.opset >= 14 && int(cx.cx, "layout", 0).ok()? != 0;
+        let mut links = AxisLinks::default();
+        links.same(input(0, 2), input(1, 2));
+        // Gates lie side by side: [gates * hidden, ...], biases of both weights too.
+        let gates = AxisMap::Stride { inner: 1 };
+        links.link(input(1, 1), input(2, 2), gates.clone());
+        links.link(input(2, 1), input(2, 2), gates.clone());
+        for slot in [3, 7].into_iter().filter(|&slot| cx.cx.present(slot)) {
+            links.link(input(slot, 1), input(2, 2), gates.clone());
+        }
+        for slot in [5, 6].into_iter().filter(|&slot| cx.cx.present(slot)) {
+            links.same(input(slot, 2), input(2, 2));
+        }
+        if cx.out_rank(0).is_some() {
+            links.same(out(0, 3), input(2, 2));
+            let (steps, batch) = if batch_first { (1, 0) } else { (0, 2) };
+            links.same(out(0, steps), input(0, usize::from(batch_first)));
+            links.same(out(0, batch), input(0, usize::from(!batch_first)));
+        }
+        for slot in (1..3).filter(|&slot| cx.out_rank(slot).is_some()) {
+            links.same(out(slot, 2), input(2, 2));
+        }
+        links.0.push(AxisFact::Takes(input(2, 2)));
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        match kept.of(input(2, 2)) {
+            Some(hidden) => Narrowed::with_int(cx.cx.node, "hidden_size", hidden.len()),
+            None => Narrowed::Same,
+        }
     }
 }
 

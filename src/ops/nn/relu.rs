@@ -2,9 +2,10 @@
 
 use crate::error::Result;
 use crate::math::{Array, elementwise2};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{is_f32, same_as};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// `max(x, 0)`.
 pub struct Relu;
@@ -24,6 +25,14 @@ impl OpSpec for Relu {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::Activation { low: Some(0.0), high: None } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        ChannelRole::same(axis)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }
 

@@ -4,6 +4,7 @@
 use crate::error::Result;
 use crate::ir::{AttributeValue, Dim};
 use crate::math::{Array, View, log_softmax, log_softmax_backward, softmax, softmax_backward};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links, input};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::step;
 use crate::ops::rules::{axis, changed, int, is_f32, same_as};
@@ -71,6 +72,21 @@ impl OpSpec for Softmax {
             Step { node: rows, inputs: vec![Source::Step(1)] },
             last,
         ])
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let mut links = elementwise_links(cx, 0)?;
+        let along = if cx.cx.opset < 13 {
+            let given = int(cx.cx, "axis", 1).ok()?;
+            let from = if given == rank as i64 { rank } else { axis(given, rank).ok()? };
+            from..rank
+        } else {
+            let at = axis(int(cx.cx, "axis", -1).ok()?, rank).ok()?;
+            at..at + 1
+        };
+        along.for_each(|k| links.inexact(input(0, k), "normalizes along it"));
+        Some(links)
     }
 }
 

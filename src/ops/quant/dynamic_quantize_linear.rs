@@ -9,7 +9,7 @@ pub struct DynamicQuantizeLinear;
 
 impl OpSpec for DynamicQuantizeLinear {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("DynamicQuantizeLinear", &[11])] }
+        &const { [op("DynamicQuantizeLinear", &[11]).no_f16()] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

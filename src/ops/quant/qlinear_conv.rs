@@ -12,7 +12,7 @@ pub struct QLinearConv;
 
 impl OpSpec for QLinearConv {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("QLinearConv", &[10])] }
+        &const { [op("QLinearConv", &[10]).no_f16()] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -11,7 +11,7 @@ pub struct QLinearMatMul;
 
 impl OpSpec for QLinearMatMul {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("QLinearMatMul", &[10, 21])] }
+        &const { [op("QLinearMatMul", &[10, 21]).no_f16()] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

@@ -1,7 +1,9 @@
 //! QuantizeLinear, of the standard and of ONNX Runtime.
 
+use super::dequantize_linear::scale_links;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::rules::{int, output};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, contrib, op};
 
@@ -10,7 +12,7 @@ pub struct QuantizeLinear;
 
 impl OpSpec for QuantizeLinear {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25]), contrib("QuantizeLinear")] }
+        &const { [op("QuantizeLinear", &[10, 13, 19, 21, 23, 24, 25]).f16(19), contrib("QuantizeLinear")] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
@@ -27,5 +29,9 @@ impl OpSpec for QuantizeLinear {
             None => Some(DType::U8),
         };
         output(elem, cx.shape(0).map(<[Dim]>::to_vec))
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        scale_links(cx)
     }
 }

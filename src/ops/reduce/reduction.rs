@@ -3,9 +3,10 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::math::{Array, Blocks, View, elementwise2, sum};
+use crate::ops::axes::{AxisLinks, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{Listed, add_dims, attribute_to_input, axis_mask, int, listed, mul_dims, output, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// One value per group of elements along some axes.
 pub struct Reduction;
@@ -40,6 +41,17 @@ impl OpSpec for Reduction {
         Ok(out)
     }
 
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let homogeneous = matches!(&*cx.node.op.op_type, "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin");
+        let (Some(shape), Ok(Listed::Known(axes))) = (cx.shape(0), listed(cx, "axes", 1, axes_input_since(cx))) else {
+            return ChannelRole::Barrier;
+        };
+        let Ok(mask) = axis_mask(&axes, shape.len()) else { return ChannelRole::Barrier };
+        // What is before the channels stays, so that their axis does.
+        let behind = !axes.is_empty() && mask.iter().take(axis + 1).all(|gone| !gone);
+        if homogeneous && behind { ChannelRole::same(axis) } else { ChannelRole::Barrier }
+    }
+
     fn gradient(&self, _cx: &InferContext) -> Option<Rule> {
         rule!(forward, backward)
     }
@@ -47,6 +59,17 @@ impl OpSpec for Reduction {
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         let since = axes_input_since(cx);
         if cx.opset < since && to >= since { attribute_to_input(cx, "axes", 1) } else { Upgrade::Same }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let shape = cx.cx.shape(0)?;
+        let keep = int(cx.cx, "keepdims", 1).ok()? != 0;
+        let mask = match listed(cx.cx, "axes", 1, axes_input_since(cx.cx)).ok()? {
+            Listed::Unknown => return None,
+            Listed::Known(axes) if !axes.is_empty() => axis_mask(&axes, shape.len()).ok()?,
+            _ => vec![int(cx.cx, "noop_with_empty_axes", 0).ok()? == 0; shape.len()],
+        };
+        Some(reduction_links(&mask, keep, "reduces over it"))
     }
 }
 
@@ -67,6 +90,24 @@ fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
 pub fn reduced(shape: &[Dim], mask: &[bool], keep: bool) -> Vec<Dim> {
     let sizes = shape.iter().zip(mask).filter(|(_, gone)| keep || !**gone);
     sizes.map(|(d, &gone)| if gone { Dim::Known(1) } else { d.clone() }).collect()
+}
+
+/// The axes that stay go with those of the output; the others are a barrier.
+pub fn reduction_links(mask: &[bool], keep: bool, reason: &'static str) -> AxisLinks {
+    let mut links = AxisLinks::default();
+    let mut at = 0;
+    for (k, &gone) in mask.iter().enumerate() {
+        if gone {
+            links.inexact(input(0, k), reason);
+            if keep {
+                links.free(out(0, at));
+            }
+        } else {
+            links.same(input(0, k), out(0, at));
+        }
+        at += usize::from(keep || !gone);
+    }
+    links
 }
 
 /// Shape arithmetic: a vector of sizes reduced to one number.

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, DType, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
@@ -62,6 +63,10 @@ impl OpSpec for Cast {
             (_, true) => Upgrade::Impossible("its attribute \"to\" is no element type".into()),
             _ => Upgrade::Same,
         }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim};
 use crate::math::{Array, View};
+use crate::ops::axes::{AxisLinks, AxisMap, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{DATA_LIMIT, add_dims, axis, int, is_f32, merge_dim, output, vector};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -72,6 +73,20 @@ impl OpSpec for Concat {
         let mut node = cx.node.clone();
         node.set("axis", AttributeValue::Int(1));
         Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let at = axis(int(cx.cx, "axis", 1).ok()?, rank).ok()?;
+        let mut links = AxisLinks::default();
+        let mut start = 0;
+        for k in 0..cx.cx.inputs.len() {
+            links.same_rest(k, 0, (0..rank).filter(|&a| a != at));
+            let size = cx.size(input(k, at))?;
+            links.link(input(k, at), out(0, at), AxisMap::Offset { start, step: 1 });
+            start += size as i64;
+        }
+        Some(links)
     }
 }
 

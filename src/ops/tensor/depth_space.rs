@@ -3,8 +3,9 @@
 use crate::error::{Error, Result};
 use crate::ir::Dim;
 use crate::math::{Array, View};
+use crate::ops::axes::{AxisLinks, AxisMap, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
-use crate::ops::rules::{int, is_f32, mul_dims, output};
+use crate::ops::rules::{int, is_f32, mul_dims, output, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Moves blocks between the channel axis and the plane.
@@ -41,6 +42,21 @@ impl OpSpec for DepthSpace {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let block = usize::try_from(int(cx.cx, "blocksize", 0).ok()?).ok()?;
+        let mut links = AxisLinks::default();
+        links.same(input(0, 0), out(0, 0));
+        if &*cx.cx.node.op.op_type == "SpaceToDepth" {
+            links.link(out(0, 1), input(0, 1), AxisMap::Stride { inner: 1 });
+        } else {
+            // Channels are (block, block, depth), or (depth, block, block) in mode CRD.
+            let crd = matches!(string(cx.cx, "mode", "DCR"), Ok("CRD"));
+            let inner = if crd { block.checked_mul(block).filter(|&n| n > 0)? } else { 1 };
+            links.link(input(0, 1), out(0, 1), AxisMap::Stride { inner });
+        }
+        Some(links)
     }
 }
 

@@ -1,9 +1,12 @@
 //! Flatten.
 
+use super::reshape::reshape_links;
 use crate::error::Result;
+use crate::ir::Dim;
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{axis, int, is_f32, output, product};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Makes a matrix by joining the axes before and from `axis` on.
 pub struct Flatten;
@@ -27,5 +30,19 @@ impl OpSpec for Flatten {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let behind = cx.shape(0).and_then(|s| s.get(axis + 1..)).map(product);
+        match (int(cx, "axis", 1), behind) {
+            (Ok(1), Some(Dim::Known(n))) if axis == 1 && n > 0 => {
+                ChannelRole::Passes { inputs: vec![0], axis, repeat: n as usize }
+            }
+            _ => ChannelRole::Barrier,
+        }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        reshape_links(cx)
     }
 }

@@ -1,9 +1,10 @@
 //! Identity.
 
 use crate::error::Result;
+use crate::ops::axes::{AxisLinks, LinkContext, elementwise_links};
 use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{is_f32, vector};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Its input under another name: the one op here that also passes sequences.
 pub struct Identity;
@@ -24,5 +25,13 @@ impl OpSpec for Identity {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, _cx: &InferContext, axis: usize) -> ChannelRole {
+        ChannelRole::same(axis)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        elementwise_links(cx, 0)
     }
 }

@@ -3,7 +3,8 @@
 
 use crate::error::Result;
 use crate::ir::OpId;
-use crate::ops::rules::same_as;
+use crate::ops::axes::{AxisLinks, LinkContext};
+use crate::ops::rules::{axis, same_as};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, Upgrade, op};
 
 /// Output 0 has the type of input 0.
@@ -16,7 +17,7 @@ impl OpSpec for InPlace {
                 op("Scatter", &[9, 11]),
                 op("ScatterElements", &[11, 13, 16, 18]),
                 op("ScatterND", &[11, 13, 16, 18]),
-                op("CumSum", &[11, 14]),
+                op("CumSum", &[11, 14]).f16(14),
                 op("CumProd", &[26]),
                 op("Trilu", &[14]),
                 op("TensorScatter", &[24]),
@@ -37,5 +38,17 @@ impl OpSpec for InPlace {
         let mut node = cx.node.clone();
         node.op = OpId::onnx("ScatterElements");
         Upgrade::Changed { node: Box::new(node), new_inputs: vec![] }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let tied: Vec<usize> = match &*cx.cx.node.op.op_type {
+            "CumSum" | "CumProd" => vec![axis(cx.cx.constant(1)?.scalar_i64()?, rank).ok()?],
+            "Trilu" => (rank.checked_sub(2)?..rank).collect(),
+            _ => return None,
+        };
+        let mut links = AxisLinks::default();
+        links.same_rest(0, 0, (0..rank).filter(|k| !tied.contains(k)));
+        Some(links)
     }
 }

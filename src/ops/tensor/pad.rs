@@ -3,11 +3,11 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Tensor};
 use crate::math::Array;
-use crate::ops::gradient::AxisMaps;
-use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{AxisMaps, Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::legacy::scalar;
 use crate::ops::rules::{Listed, add_dims, axis, float, is_f32, known_vector, listed, output, string, without};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Adds (or, with negative amounts, removes) elements at the ends of axes.
 pub struct Pad;
@@ -33,6 +33,19 @@ impl OpSpec for Pad {
         }
     }
 
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let repeats = matches!(string(cx, "mode", "constant"), Ok("reflect" | "edge" | "wrap"));
+        // Zero times any factor is zero.
+        let zero = if cx.opset < 11 {
+            float(cx, "value", 0.0).is_ok_and(|x| x == 0.0)
+        } else {
+            !cx.present(2) || cx.constant(2).and_then(Tensor::scalar_f32) == Some(0.0)
+        };
+        let Ok(Some(padded)) = shape(cx) else { return ChannelRole::Barrier };
+        let unpadded = cx.shape(0).and_then(|s| s.get(axis)).is_some_and(|d| padded.get(axis) == Some(d));
+        if unpadded && (repeats || zero) { ChannelRole::same(axis) } else { ChannelRole::Barrier }
+    }
+
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset >= 11 || to < 11 {
             return Upgrade::Same;
@@ -47,6 +60,51 @@ impl OpSpec for Pad {
             None => return Upgrade::Impossible("the element type of its input is not known".into()),
         }
         Upgrade::Changed { node: Box::new(without(cx.node, &["paddings", "pads", "value"])), new_inputs }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let amounts = amounts(cx.cx, rank)?;
+        let constant = matches!(string(cx.cx, "mode", "constant"), Ok("constant"));
+        let mut links = AxisLinks::default();
+        for (k, (before, after)) in amounts.into_iter().enumerate() {
+            match (before, after) {
+                (0, 0) => links.same(input(0, k), out(0, k)),
+                // What is added may go with what it is added to elsewhere.
+                (0.., 0..) if constant && cx.cx.opset >= 11 => {
+                    links.link(input(0, k), out(0, k), AxisMap::Offset { start: before, step: 1 });
+                }
+                _ => {}
+            }
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let Some((rank, mut all)) = cx.rank(0).and_then(|rank| Some((rank, amounts(cx.cx, rank)?))) else {
+            return Narrowed::Same;
+        };
+        let mut changed = false;
+        for (k, (before, after)) in all.iter_mut().enumerate() {
+            let (Some(left), Some(n)) = (kept.of(out(0, k)), cx.size(out(0, k))) else { continue };
+            if (*before, *after) == (0, 0) {
+                continue;
+            }
+            let (low, high) = (*before as usize, n - *after as usize);
+            *before = left.iter().filter(|&&i| i < low).count() as i64;
+            *after = left.iter().filter(|&&i| i >= high).count() as i64;
+            changed = true;
+        }
+        if !changed {
+            return Narrowed::Same;
+        }
+        let pads: Vec<i64> = all.iter().map(|p| p.0).chain(all.iter().map(|p| p.1)).collect();
+        let mut inputs = vec![(1, Tensor::from_i64(&[pads.len()], &pads))];
+        if cx.cx.present(3) {
+            let axes: Vec<i64> = (0..rank as i64).collect();
+            inputs.push((3, Tensor::from_i64(&[rank], &axes)));
+        }
+        Narrowed::with_inputs(cx.cx.node, inputs)
     }
 }
 
@@ -88,20 +146,20 @@ fn shape(cx: &InferContext) -> Result<Option<Vec<Dim>>> {
     Ok(Some(padded))
 }
 
-/// Per axis: elements added before and after.
-fn amounts(cx: &InferContext, rank: usize) -> Result<Vec<(i64, i64)>> {
-    let Listed::Known(pads) = listed(cx, name(cx), 1, 11)? else {
-        return Err(Error::unsupported("its amounts are not known before it is executed"));
-    };
-    let axes = match cx.opset >= 18 && cx.present(3) {
-        true => known_vector(cx, 3).unwrap_or_default(),
-        false => (0..rank as i64).collect(),
-    };
-    let mut amounts = vec![(0, 0); rank];
+/// What is added before and after each axis, where it is known.
+fn amounts(cx: &InferContext, rank: usize) -> Option<Vec<(i64, i64)>> {
+    let Listed::Known(pads) = listed(cx, name(cx), 1, 11).ok()? else { return None };
+    let axes: Vec<i64> =
+        if cx.opset >= 18 && cx.present(3) { known_vector(cx, 3)? } else { (0..rank as i64).collect() };
+    let mut all = vec![(0, 0); rank];
     for (i, &a) in axes.iter().enumerate() {
-        amounts[axis(a, rank)?] = (pads[i], pads[i + axes.len()]);
+        all[axis(a, rank).ok()?] = (*pads.get(i)?, *pads.get(i + axes.len())?);
     }
-    Ok(amounts)
+    Some(all)
+}
+
+fn known_amounts(cx: &InferContext, rank: usize) -> Result<Vec<(i64, i64)>> {
+    amounts(cx, rank).ok_or_else(|| Error::unsupported("its amounts are not known before it is executed"))
 }
 
 /// Where each element of the padded axes comes from.
@@ -118,7 +176,7 @@ fn maps<T: Element>(cx: &InferContext, dims: &[usize]) -> Result<AxisMaps<T>> {
         _ => Some(i).filter(|i| (0..n).contains(i)),
     };
     let mut maps = vec![];
-    for (at, (before, after)) in amounts(cx, dims.len())?.into_iter().enumerate().filter(|(_, a)| *a != (0, 0)) {
+    for (at, (before, after)) in known_amounts(cx, dims.len())?.into_iter().enumerate().filter(|(_, a)| *a != (0, 0)) {
         let n = dims[at] as i64;
         let of = |i: i64| source(i, n).filter(|_| n > 0).map(|j| (j as usize, T::one())).into_iter().collect();
         maps.push((at, (-before..n + after).map(of).collect()));

@@ -10,7 +10,7 @@ pub struct Range;
 
 impl OpSpec for Range {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("Range", &[11])] }
+        &const { [op("Range", &[11]).f16(27)] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

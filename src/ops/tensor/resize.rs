@@ -2,8 +2,8 @@
 
 use crate::error::{Error, Result};
 use crate::ir::{AttributeValue, Dim, OpId, Tensor};
-use crate::ops::gradient::AxisMaps;
-use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
+use crate::ops::axes::{AxisLinks, Kept, LinkContext, Narrowed, input, output as out};
+use crate::ops::gradient::{AxisMaps, Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis, ints, is_f32, output, string, unknown_of_len, vector, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Source, Step, Upgrade, op};
 
@@ -17,6 +17,11 @@ impl OpSpec for Resize {
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {
         output(cx.elem(0), shape(cx)?)
+    }
+
+    /// The scales; and before 11 they stood where the region stands now.
+    fn f32_slots(&self) -> &'static [usize] {
+        &[1, 2]
     }
 
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
@@ -73,6 +78,42 @@ impl OpSpec for Resize {
         node.set("nearest_mode", "floor".into());
         let roi = Source::Constant(Tensor::from_f32(&[0], &[]));
         Upgrade::Replaced(vec![Step { node, inputs: vec![Source::Input(0), roi, scales] }])
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        // Axes that keep their size are copied, unless a part is cut out.
+        if matches!(string(cx.cx, "coordinate_transformation_mode", ""), Ok("tf_crop_and_resize")) {
+            return None;
+        }
+        let sizes = cx.cx.opset >= 11 && cx.cx.present(3);
+        let mut links = AxisLinks::default();
+        for k in 0..cx.rank(0)? {
+            let kept = cx.equal(input(0, k), out(0, k));
+            if kept && (!sizes || ints(cx.cx, "axes").ok()?.is_some() || cx.cx.ints(3).is_some()) {
+                links.same(input(0, k), out(0, k));
+            }
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let Some(rank) = cx.rank(0).filter(|_| cx.cx.opset >= 11 && cx.cx.present(3)) else { return Narrowed::Same };
+        let Some(mut sizes) = cx.cx.ints(3) else { return Narrowed::Same };
+        let axes: Vec<usize> = match ints(cx.cx, "axes") {
+            Ok(Some(axes)) => axes.iter().filter_map(|&a| axis(a, rank).ok()).collect(),
+            _ => (0..rank).collect(),
+        };
+        let mut changed = false;
+        for (size, &at) in sizes.iter_mut().zip(&axes) {
+            if let Some(left) = kept.of(out(0, at)) {
+                *size = left.len() as i64;
+                changed = true;
+            }
+        }
+        if !changed {
+            return Narrowed::Same;
+        }
+        Narrowed::with_inputs(cx.cx.node, vec![(3, Tensor::from_i64(&[sizes.len()], &sizes))])
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::Result;
 use crate::ir::{DType, Dim};
+use crate::ops::axes::{AxisLinks, LinkContext, input};
 use crate::ops::rules::{int, output, product};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Schema, op};
 
@@ -33,5 +34,14 @@ impl OpSpec for Shape {
             inferred.data = data;
         }
         Ok(out)
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        // That sizes are read is the analysis' concern, which sees what becomes of them.
+        let mut links = AxisLinks::default();
+        if &*cx.cx.node.op.op_type == "Shape" {
+            (0..cx.rank(0)?).for_each(|k| links.free(input(0, k)));
+        }
+        Some(links)
     }
 }

@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::ir::{Dim, Tensor};
 use crate::math::{Array, View};
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis, ints, is_f32, known_vector, output, vector, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -61,6 +62,62 @@ impl OpSpec for Slice {
             }
         }
         Upgrade::Changed { node: Box::new(without(cx.node, &["starts", "ends", "axes"])), new_inputs }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let shape = cx.cx.shape(0)?;
+        let cuts = cuts(cx.cx, shape.len()).ok()??;
+        let mut links = AxisLinks::default();
+        for (k, size) in shape.iter().enumerate() {
+            match cuts.iter().find(|c| c.axis == k) {
+                None => links.same(input(0, k), out(0, k)),
+                Some(cut) => {
+                    let Some((start, _, step)) = size.known().and_then(|n| range(cut, n as i64)) else { continue };
+                    links.link(out(0, k), input(0, k), AxisMap::Offset { start, step });
+                    links.free(input(0, k));
+                }
+            }
+        }
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let Some(shape) = cx.cx.shape(0) else { return Narrowed::Same };
+        let Ok(Some(cuts)) = cuts(cx.cx, shape.len()) else { return Narrowed::Same };
+        if !cuts.iter().any(|c| kept.of(input(0, c.axis)).is_some()) {
+            return Narrowed::Same;
+        }
+        if cx.cx.opset < 10 {
+            return Narrowed::Impossible("its bounds are attributes".into());
+        }
+        let mut lists: [Vec<i64>; 4] = Default::default();
+        for cut in &cuts {
+            let Some(mut bounds) = bounds(cut, &shape[cut.axis]) else {
+                return Narrowed::Impossible("its bounds are not known".into());
+            };
+            if let (Some(left), Some(n)) = (kept.of(input(0, cut.axis)), shape[cut.axis].known()) {
+                match narrowed(cut, n as i64, left, kept.of(out(0, cut.axis))) {
+                    Some(b) => bounds = b,
+                    None => return Narrowed::Impossible("what it selects is no range any more".into()),
+                }
+            }
+            lists[0].push(bounds.0);
+            lists[1].push(bounds.1);
+            lists[2].push(cut.axis as i64);
+            lists[3].push(bounds.2);
+        }
+        let tensor = |v: &Vec<i64>| Tensor::from_i64(&[v.len()], v);
+        let inputs = lists.iter().enumerate().map(|(k, v)| (k + 1, tensor(v))).collect();
+        Narrowed::with_inputs(cx.cx.node, inputs)
+    }
+
+    fn selects(&self, cx: &InferContext) -> Option<Vec<usize>> {
+        let [size] = cx.shape(0)? else { return None };
+        let n = size.known()? as i64;
+        let cuts = cuts(cx, 1).ok()??;
+        let [cut] = &cuts[..] else { return None };
+        let (start, len, step) = range(cut, n)?;
+        (0..len).map(|k| usize::try_from(start + k * step).ok()).collect()
     }
 }
 
@@ -146,6 +203,41 @@ fn data(cx: &InferContext, cuts: &[Cut]) -> Option<Vec<Dim>> {
         data = (0..len).map(|k| data.get(at(k)?).cloned()).collect::<Option<_>>()?;
     }
     Some(data)
+}
+
+/// Bounds of a cut that are known: start, end, step.
+fn bounds(cut: &Cut, _size: &Dim) -> Option<(i64, i64, i64)> {
+    let Dim::Known(end) = cut.end else { return None };
+    Some((cut.start?, end, cut.step?))
+}
+
+/// The cut through what is left of an axis of `n` elements that selects what is left of the output: start, end, step.
+fn narrowed(cut: &Cut, n: i64, left: &[usize], left_out: Option<&[usize]>) -> Option<(i64, i64, i64)> {
+    let (start, len, step) = range(cut, n)?;
+    let wanted: Vec<i64> = match left_out {
+        None => (0..len).map(|k| start + k * step).collect(),
+        Some(left) => left.iter().map(|&k| start + k as i64 * step).collect(),
+    };
+    let places: Option<Vec<i64>> =
+        wanted.iter().map(|&i| left.binary_search(&usize::try_from(i).ok()?).ok().map(|at| at as i64)).collect();
+    let places = places?;
+    let (&first, &last) = (places.first()?, places.last()?);
+    let step = match places[..] {
+        [a, b, ..] => b - a,
+        _ => 1,
+    };
+    if places.windows(2).any(|w| w[1] - w[0] != step) || step == 0 {
+        return None;
+    }
+    // The end lies behind the last element; before the first one it is spelled as far out.
+    let end = if step > 0 {
+        last + 1
+    } else if last == 0 {
+        i64::MIN
+    } else {
+        last - 1
+    };
+    Some((first, end, step))
 }
 
 fn view(cx: &InferContext, dims: &[usize]) -> Result<View> {

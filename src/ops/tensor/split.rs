@@ -2,10 +2,11 @@
 //! sizes must then have.
 
 use crate::error::{Error, Result};
-use crate::ir::{AttributeValue, Dim, Node};
+use crate::ir::{AttributeValue, Dim, Node, Tensor};
 use crate::math::{Array, View};
+use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
-use crate::ops::rules::{Listed, attribute_to_input, axis, int, is_f32, listed};
+use crate::ops::rules::{Listed, attribute_to_input, axis, int, is_f32, listed, without};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
 
 /// Cuts a tensor into pieces along an axis.
@@ -50,6 +51,42 @@ impl OpSpec for Split {
             return Upgrade::Changed { node: Box::new(node), new_inputs: vec![] };
         }
         moved
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let at = axis(int(cx.cx, "axis", 0).ok()?, rank).ok()?;
+        let sizes = sizes(cx.cx, &cx.cx.shape(0)?[at], cx.cx.node.output_slots as usize).ok()?;
+        let mut links = AxisLinks::default();
+        let mut start = 0;
+        for (k, size) in sizes.iter().enumerate() {
+            if cx.out_rank(k).is_some() {
+                links.same_rest(0, k, (0..rank).filter(|&a| a != at));
+                links.link(out(k, at), input(0, at), AxisMap::Offset { start, step: 1 });
+            }
+            start += size.known()? as i64;
+        }
+        links.free(input(0, at));
+        Some(links)
+    }
+
+    fn narrow(&self, cx: &LinkContext, kept: &Kept) -> Narrowed {
+        let Some(shape) = cx.cx.shape(0) else { return Narrowed::Same };
+        let Ok(at) = int(cx.cx, "axis", 0).and_then(|at| axis(at, shape.len())) else { return Narrowed::Same };
+        let Some(left) = kept.of(input(0, at)) else { return Narrowed::Same };
+        let pieces = cx.cx.node.output_slots as usize;
+        let Ok(sizes) = sizes(cx.cx, &shape[at], pieces) else { return Narrowed::Same };
+        let (mut start, mut now) = (0, vec![]);
+        for size in sizes.iter().map(|d| d.known().unwrap_or(0)) {
+            now.push(left.iter().filter(|&&i| i >= start && i < start + size).count() as i64);
+            start += size;
+        }
+        let mut node = without(cx.cx.node, &["num_outputs", "split"]);
+        if cx.cx.opset < 13 {
+            node.set("split", now.into());
+            return Narrowed::Changed { node: Box::new(node), inputs: vec![] };
+        }
+        Narrowed::Changed { node: Box::new(node), inputs: vec![(1, Tensor::from_i64(&[pieces], &now))] }
     }
 }
 

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::math::{Array, View, row_strides};
+use crate::ops::axes::{AxisLinks, AxisMap, LinkContext, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{is_f32, mul_dims, output, requested_shape};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, Upgrade, op};
@@ -37,6 +38,19 @@ impl OpSpec for Tile {
             return Upgrade::Impossible("its form before operator set 6 is not supported".into());
         }
         Upgrade::Same
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let repeats = cx.cx.ints(1).filter(|_| cx.cx.opset >= 6)?;
+        let mut links = AxisLinks::default();
+        for (k, n) in repeats.into_iter().enumerate() {
+            if n == 1 {
+                links.same(input(0, k), out(0, k));
+            } else {
+                links.link(out(0, k), input(0, k), AxisMap::Stride { inner: 1 });
+            }
+        }
+        Some(links)
     }
 }
 

@@ -2,9 +2,10 @@
 
 use crate::error::{Error, Result};
 use crate::math::{Array, View};
+use crate::ops::axes::{self, AxisLinks, LinkContext, input};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{axis_mask, ints, is_f32, output};
-use crate::ops::spec::{InferContext, Inferred, OpSpec, QuantRole, Schema, op};
+use crate::ops::spec::{ChannelRole, InferContext, Inferred, OpSpec, QuantRole, Schema, op};
 
 /// Permutes the axes.
 pub struct Transpose;
@@ -36,6 +37,29 @@ impl OpSpec for Transpose {
 
     fn quant(&self, cx: &InferContext) -> QuantRole {
         if is_f32(cx, 0) { QuantRole::PassThrough { input: 0 } } else { QuantRole::Opaque }
+    }
+
+    fn channels(&self, cx: &InferContext, axis: usize) -> ChannelRole {
+        let to = match (ints(cx, "perm"), cx.shape(0)) {
+            (Ok(Some(perm)), _) => perm.iter().position(|&a| usize::try_from(a) == Ok(axis)),
+            (Ok(None), Some(shape)) => shape.len().checked_sub(axis + 1),
+            _ => None,
+        };
+        to.map_or(ChannelRole::Barrier, |axis| ChannelRole::Passes { inputs: vec![0], axis, repeat: 1 })
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        let rank = cx.rank(0)?;
+        let mut links = AxisLinks::default();
+        match ints(cx.cx, "perm").ok()? {
+            None => (0..rank).for_each(|k| links.same(input(0, rank - 1 - k), axes::output(0, k))),
+            Some(perm) => {
+                for (k, &from) in perm.iter().enumerate() {
+                    links.same(input(0, usize::try_from(from).ok()?), axes::output(0, k));
+                }
+            }
+        }
+        Some(links)
     }
 }
 

@@ -1,7 +1,9 @@
 //! Unsqueeze: axes are an attribute before operator set 13, an input as of it.
 
+use super::reshape::reshape_links;
 use crate::error::{Error, Result};
 use crate::ir::Dim;
+use crate::ops::axes::{AxisLinks, LinkContext};
 use crate::ops::gradient::{Rule, reshape_backward, reshape_forward, rule};
 use crate::ops::rules::{
     DATA_LIMIT, Listed, attribute_to_input, axis_mask, is_f32, listed, output, unknown_of_len, vector,
@@ -36,6 +38,10 @@ impl OpSpec for Unsqueeze {
 
     fn upgrade(&self, cx: &InferContext, to: i64) -> Upgrade {
         if cx.opset < 13 && to >= 13 { attribute_to_input(cx, "axes", 1) } else { Upgrade::Same }
+    }
+
+    fn axis_links(&self, cx: &LinkContext) -> Option<AxisLinks> {
+        reshape_links(cx)
     }
 }
 

@@ -10,7 +10,7 @@ pub struct TfIdfVectorizer;
 
 impl OpSpec for TfIdfVectorizer {
     fn schemas(&self) -> &'static [Schema] {
-        &const { [op("TfIdfVectorizer", &[9])] }
+        &const { [op("TfIdfVectorizer", &[9]).no_f16()] }
     }
 
     fn infer(&self, cx: &InferContext) -> Result<Vec<Inferred>> {

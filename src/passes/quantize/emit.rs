@@ -3,8 +3,11 @@
 use super::groups::has_output_scale;
 use super::options::Format;
 use super::plan::{Plan, Quantization};
+use super::rounding::{Levels, Partition, Rows, round};
 use super::structure::{Decision, Kind, Structure};
-use super::weights::{QuantizedWeight, mean_shift, quantize_bias, quantize_weight};
+use super::weights::{
+    QuantizedWeight, drift_shift, laid_out, least_scales, mean_shift, quantize_bias, quantize_weight,
+};
 use super::{qdq, qlinear};
 use crate::error::{Context, Error, Result};
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Port, Tensor, TensorType, Type, ValueId};
@@ -12,11 +15,11 @@ use crate::ops::spec::ComputeRole;
 use crate::passes::{Patch, Ref};
 use std::collections::HashMap;
 
-/// The changes that spell the plan.
+/// The changes that spell the plan, and what there is to say about them.
 ///
 /// # Errors
 /// NaN or infinity in a weight, with the node's name.
-pub fn emit(graph: &Graph, plan: &Plan) -> Result<Patch> {
+pub fn emit(graph: &Graph, plan: &Plan) -> Result<(Patch, Vec<String>)> {
     let mut emitter = Emitter::new(graph, plan);
     for (id, kind) in plan.structure.integer_nodes() {
         let written = match plan.options.format {
@@ -25,7 +28,10 @@ pub fn emit(graph: &Graph, plan: &Plan) -> Result<Patch> {
         };
         written.context(|| graph.node(id).label())?;
     }
-    Ok(emitter.patch)
+    let reduced = emitter.reduced;
+    let note =
+        (reduced > 0).then(|| format!("{reduced} output channels of weights have 7 bits, so that no pair saturates"));
+    Ok((emitter.patch, note.into_iter().collect()))
 }
 
 /// State of the writing.
@@ -43,6 +49,8 @@ pub(super) struct Emitter<'a> {
     shared: HashMap<(DType, Vec<usize>, Vec<u8>), Ref>,
     /// Weights by value, axis, transposition and scale.
     weights: HashMap<(ValueId, usize, bool, Vec<u32>), Weight>,
+    /// Channels of weights that got 7 bits.
+    reduced: usize,
 }
 
 /// A quantized weight in the graph.
@@ -62,7 +70,7 @@ impl<'a> Emitter<'a> {
         let patch = Patch::default();
         let (codes, rounded) = (HashMap::new(), HashMap::new());
         let (parameters, shared, weights) = (HashMap::new(), HashMap::new(), HashMap::new());
-        Self { graph, plan, patch, codes, rounded, parameters, shared, weights }
+        Self { graph, plan, patch, codes, rounded, parameters, shared, weights, reduced: 0 }
     }
 
     /// Whether the node's result is rounded to 8 bits.
@@ -122,9 +130,10 @@ impl<'a> Emitter<'a> {
         Ok((scale, zero_point))
     }
 
-    /// A constant of 8-bit codes, one for all who want the same.
+    /// A constant of codes, one for all who want the same.
     pub fn code_constant(&mut self, dtype: DType, dims: &[usize], codes: &[i32]) -> Ref {
-        let bytes: Vec<u8> = codes.iter().map(|&q| q as u8).collect();
+        let width = dtype.bits() / 8;
+        let bytes: Vec<u8> = codes.iter().flat_map(|q| q.to_le_bytes().into_iter().take(width)).collect();
         let key = (dtype, dims.to_vec(), bytes.clone());
         if let Some(&found) = self.shared.get(&key) {
             return found;
@@ -187,7 +196,7 @@ impl<'a> Emitter<'a> {
         let takes_code = |node: NodeId, slot: u32| match self.plan.structure.decision(node) {
             Decision::Integer(kind) => Structure::quantized_slots(self.graph, node, kind).contains(&(slot as usize)),
             Decision::Absorbed => true,
-            Decision::Float(_) | Decision::NotFloat => false,
+            Decision::Stored | Decision::Float(_) | Decision::NotFloat => false,
         };
         let is_float = |port, node| !matches!(port, Port::In(slot) if takes_code(node, slot));
         self.graph.is_output(v) || self.graph.uses(v).into_iter().any(|u| is_float(u.port, u.node))
@@ -208,9 +217,29 @@ impl<'a> Emitter<'a> {
             return Err(Error::unsupported(text));
         }
         let options = &self.plan.options;
-        let quantized = quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?;
-        let shift = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);
-        let shift = shift.map(|mean| mean_shift(tensor, role.weight_axis, &quantized, mean)).transpose()?.flatten();
+        let ahead = self.plan.rounded(id);
+        let quantized = match ahead {
+            Some(layer) => laid_out(&layer.weight, &tensor.dims, role.weight_axis, options),
+            None if options.weight_bits < 8 => {
+                let rows = Rows::of(&tensor.to_f32()?, &tensor.dims, role.weight_axis);
+                let least = bias.as_deref().map(|b| least_scales(b, input_scale));
+                let partition = Partition::whole(rows.columns);
+                let rounded = round(&rows, &partition, &Levels::of(options), None, least.as_deref())?;
+                laid_out(&rounded, &tensor.dims, role.weight_axis, options)
+            }
+            None => quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?,
+        };
+        let mean = self.plan.input_mean(x).filter(|_| role.bias.is_some() && !transpose);
+        let shift: Option<Vec<f32>> = match ahead.and_then(|layer| layer.correction.as_ref()) {
+            Some(correction) => Some(correction.iter().map(|c| -c).collect()),
+            None => mean.map(|mean| mean_shift(tensor, role.weight_axis, &quantized, mean)).transpose()?.flatten(),
+        };
+        let drift = self.plan.input_drift(x).filter(|_| role.bias.is_some() && !transpose);
+        let drift = drift.map(|d| drift_shift(tensor, role.weight_axis, &quantized, d)).transpose()?.flatten();
+        let shift = match (shift, drift) {
+            (Some(a), Some(b)) => Some(a.iter().zip(&b).map(|(a, b)| a + b).collect()),
+            (a, b) => a.or(b),
+        };
         let corrected = match (bias, shift) {
             (None, None) => None,
             (bias, None) => bias,
@@ -224,6 +253,7 @@ impl<'a> Emitter<'a> {
             Some(found) => found.clone(),
             None => {
                 let made = self.add_weight(w, &quantized, channels, transpose)?;
+                self.reduced += quantized.reduced;
                 self.weights.insert(key, made.clone());
                 made
             }
@@ -247,7 +277,17 @@ impl<'a> Emitter<'a> {
         let name = self.graph.name(w);
         let tensor = if transpose { super::weights::transpose8(&q.data)? } else { q.data.clone() };
         let dtype = tensor.dtype;
-        let data = self.successor(w, tensor);
+        let data = if self.plan.options.weight_bits < 8 {
+            let (dims, codes) = (tensor.dims.clone(), tensor.to_i64()?);
+            let packed = super::weight_only::nibbles(&codes, &dims, dtype == DType::I8);
+            let packed = self.successor(w, packed);
+            let mut node = Node::new(OpId::onnx("Cast"));
+            node.set("to", i64::from(dtype.onnx()).into());
+            let ty = Some(Type::tensor(dtype, &dims));
+            self.patch.node(node, &[Some(packed)], &format!("{name}_codes"), ty)
+        } else {
+            self.successor(w, tensor)
+        };
         let dims: &[usize] = if q.scale.len() == 1 && !self.plan.options.per_channel { &[] } else { &[q.scale.len()] };
         let scale = self.patch.constant(&format!("{name}_s"), Tensor::from_f32(dims, &q.scale));
         let zero_point = self.code_constant(dtype, dims, &vec![q.zero_point; q.scale.len()]);

@@ -30,8 +30,11 @@ impl ScaleGroups {
             }
             sets.insert(out);
             join(graph, options, id, kind, out, &mut sets);
-            if matches!(kind, Kind::Move(_) | Kind::Clamp) {
-                moved.extend(graph.node_outputs(id).into_iter().flatten());
+            match kind {
+                Kind::Move(_) | Kind::Clamp => moved.extend(graph.node_outputs(id).into_iter().flatten()),
+                // What is beyond the bounds is clamped, whether it has a code or not.
+                Kind::Bound(slot) => moved.extend(graph.input(id, *slot)),
+                Kind::Compute(_) | Kind::Elementwise(_) | Kind::Unify => {}
             }
         }
         sets.finish(&moved)
@@ -99,7 +102,7 @@ pub fn taken_as_integer(graph: &Graph, structure: &Structure, v: ValueId) -> boo
 fn join(graph: &Graph, options: &QuantizeOptions, id: NodeId, kind: &Kind, out: ValueId, sets: &mut Sets) {
     let one_scale = options.format == Format::Qlinear && options.runtime == Runtime::Portable;
     let slots = match kind {
-        Kind::Move(slot) => vec![*slot],
+        Kind::Move(slot) | Kind::Bound(slot) => vec![*slot],
         Kind::Clamp => vec![0],
         // ONNX Runtime's QLinearConcat takes a scale per input; the standard's Concat on 8 bits needs one for all.
         Kind::Unify if one_scale => (0..graph.node_inputs(id).len()).collect(),

@@ -1,14 +1,18 @@
 //! What the caller may choose.
 
+use super::migrate::Migrate;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Graph, Node};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
-/// Settings of static quantization. Every field has the default that the command line has.
+/// Settings of quantization. Every field has the default that the command line has.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct QuantizeOptions {
+    /// What is quantized.
+    pub mode: Mode,
     /// How the plan is spelled.
     pub format: Format,
     /// Which operators may be written.
@@ -19,6 +23,14 @@ pub struct QuantizeOptions {
     pub activations: Eight,
     /// Type of weights.
     pub weights: Eight,
+    /// Bits of a weight: 8, 4, 3 or 2. Fewer than 8 are stored in 4.
+    pub weight_bits: u8,
+    /// Elements of a weight, along the axis that products are summed over, that share a scale. Absent: those of an output
+    /// channel, or [`DEFAULT_BLOCK`] where only weights are quantized, to fewer than 8 bits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub block_size: Option<usize>,
+    /// How weights are rounded.
+    pub rounding: Rounding,
     /// One scale per output channel of a weight instead of one for the whole tensor.
     pub per_channel: bool,
     /// Zero point of activations in the middle of the type.
@@ -27,28 +39,118 @@ pub struct QuantizeOptions {
     pub symmetric_weights: bool,
     /// Let biases take up what rounding the weights shifts mean outputs by.
     pub bias_correction: bool,
+    /// Let biases take up what is left of the shift of mean outputs, as measured between the quantized model and the
+    /// original.
+    pub empirical_bias_correction: bool,
+    /// Spread the ranges of neighbouring layers' channels evenly before anything else.
+    pub equalize: bool,
+    /// How far the range of a layer's input channels moves into its weight.
+    pub migrate: Migrate,
+    /// Choose the range of a layer's input by the error of the layer's output.
+    pub clip_search: bool,
+    /// Keep the sum of two products of 8 bits within 16, as kernels without VNNI add them: 7 bits for the channels of
+    /// weights that could exceed it.
+    pub saturation_safe: bool,
     /// Only nodes that match one of these (name, glob over names, or operator type); empty = all.
     pub include: Vec<String>,
     /// No node that matches one of these.
     pub exclude: Vec<String>,
+    /// Precision of the nodes that match a pattern (name, glob over names, or operator type), where it is not that of the
+    /// other options. Of several patterns that match, a name decides before a glob, a glob before an operator, and the
+    /// longer glob before the shorter.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub nodes: BTreeMap<String, Precision>,
+}
+
+/// Precision of one layer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+pub enum Precision {
+    /// It stays as it is.
+    #[serde(rename = "f32")]
+    F32,
+    /// It computes in float; its weights are stored in half precision.
+    #[serde(rename = "f16")]
+    F16,
+    /// It computes in float; its weights are stored in 8 bits.
+    #[serde(rename = "w8")]
+    W8,
+    /// Weights and activations have the types of the options.
+    #[serde(rename = "8")]
+    Eight,
+}
+
+impl Precision {
+    /// All, as recipes spell them.
+    pub const NAMES: [&str; 4] = ["f32", "f16", "w8", "8"];
+
+    /// The precision that recipes spell so.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::F32, Self::F16, Self::W8, Self::Eight].into_iter().find(|p| p.name() == name)
+    }
+
+    /// As recipes spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::W8 => "w8",
+            Self::Eight => "8",
+        }
+    }
 }
 
 impl Default for QuantizeOptions {
     fn default() -> Self {
         Self {
+            mode: Mode::Static,
             format: Format::Qlinear,
             runtime: Runtime::Portable,
             scope: Scope::Full,
             activations: Eight::U8,
             weights: Eight::S8,
+            weight_bits: 8,
+            block_size: None,
+            rounding: Rounding::Nearest,
             per_channel: true,
             symmetric_activations: false,
             symmetric_weights: true,
             bias_correction: true,
+            empirical_bias_correction: false,
+            equalize: false,
+            migrate: Migrate::None,
+            clip_search: false,
+            saturation_safe: false,
             include: vec![],
             exclude: vec![],
+            nodes: BTreeMap::new(),
         }
     }
+}
+
+/// Block size of weights of fewer than 8 bits where only weights are quantized: the field's usual one.
+pub const DEFAULT_BLOCK: usize = 32;
+
+/// What is quantized.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Weights and activations, with ranges from calibration.
+    Static,
+    /// Weights only: they are stored in few bits, and products are computed in float.
+    Weights,
+    /// Weights, and the inputs of linear layers with ranges that are computed anew for each input.
+    Dynamic,
+}
+
+/// How weights are rounded.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Rounding {
+    /// Each to the nearest level.
+    Nearest,
+    /// One after the other, each making up for the errors of those before it, as the calibration data weigh them
+    /// (Frantar et al., GPTQ, 2022).
+    Gptq,
 }
 
 /// Spelling of a quantized graph.
@@ -81,7 +183,7 @@ pub enum Scope {
     Inputs,
 }
 
-/// An 8-bit type.
+/// An integer type that values are quantized to.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Eight {
@@ -89,6 +191,10 @@ pub enum Eight {
     U8,
     /// -128 to 127.
     S8,
+    /// 0 to 65,535.
+    U16,
+    /// -32,768 to 32,767.
+    S16,
 }
 
 impl Eight {
@@ -97,7 +203,22 @@ impl Eight {
         match self {
             Eight::U8 => DType::U8,
             Eight::S8 => DType::I8,
+            Eight::U16 => DType::U16,
+            Eight::S16 => DType::I16,
         }
+    }
+
+    /// Number of bits.
+    pub fn bits(self) -> u32 {
+        match self {
+            Eight::U8 | Eight::S8 => 8,
+            Eight::U16 | Eight::S16 => 16,
+        }
+    }
+
+    /// Whether there are negative values.
+    pub fn is_signed(self) -> bool {
+        matches!(self, Eight::S8 | Eight::S16)
     }
 
     /// Smallest and largest value.
@@ -105,6 +226,8 @@ impl Eight {
         match self {
             Eight::U8 => (0, 255),
             Eight::S8 => (-128, 127),
+            Eight::U16 => (0, 65_535),
+            Eight::S16 => (-32_768, 32_767),
         }
     }
 }
@@ -115,7 +238,9 @@ impl QuantizeOptions {
     /// # Errors
     /// What to change.
     pub fn check(&self) -> Result<()> {
-        if self.scope == Scope::Inputs && self.format == Format::Qlinear {
+        self.check_weights()?;
+        self.check_activations()?;
+        if self.mode == Mode::Static && self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
             ));
@@ -125,12 +250,74 @@ impl QuantizeOptions {
                 "no runtime multiplies signed activations with unsigned weights: use s8 weights or u8 activations",
             ));
         }
-        if self.per_channel && !self.symmetric_weights {
+        if self.mode != Mode::Weights && self.per_channel && !self.symmetric_weights {
             return Err(Error::usage(
                 "per-channel weights must be symmetric (runtimes want one zero point for all channels): use per-tensor weights or symmetric ones",
             ));
         }
         Ok(())
+    }
+
+    fn check_activations(&self) -> Result<()> {
+        if self.mode == Mode::Dynamic && self.activations != Eight::U8 {
+            return Err(Error::usage("DynamicQuantizeLinear makes u8: leave --activations at that"));
+        }
+        if self.activations.bits() == 16 && self.format == Format::Qlinear {
+            return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
+        }
+        let ahead = self.rounding == Rounding::Gptq || self.weight_bits < 8;
+        if self.saturation_safe && self.mode != Mode::Weights && ahead {
+            return Err(Error::usage("saturation-safe weights have 7 or 8 bits and are rounded to the nearest"));
+        }
+        if self.mode == Mode::Dynamic && ahead {
+            return Err(Error::usage("--mode dynamic rounds weights to the nearest of 8 bits"));
+        }
+        if matches!(self.weights, Eight::U16 | Eight::S16) {
+            return Err(Error::usage("weights have 8 bits or fewer: use s8 or u8"));
+        }
+        Ok(())
+    }
+
+    fn check_weights(&self) -> Result<()> {
+        if !matches!(self.weight_bits, 8 | 4 | 3 | 2) {
+            return Err(Error::usage(format!("weights of {} bits: use 8, 4, 3 or 2", self.weight_bits)));
+        }
+        let plain = self.weight_bits == 8 && self.rounding == Rounding::Nearest;
+        if self.mode == Mode::Dynamic && !plain {
+            return Err(Error::usage(
+                "dynamic quantization rounds weights to the nearest of 8 bits: use --mode static or weights for anything else",
+            ));
+        }
+        let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
+        if fine && !self.per_channel {
+            return Err(Error::usage(
+                "one scale for a whole weight is for 8 bits, rounded to nearest, beside 8-bit activations: leave out --per-tensor",
+            ));
+        }
+        let Some(block) = self.block_size else { return Ok(()) };
+        if self.mode != Mode::Weights {
+            return Err(Error::usage("no integer kernel takes weights with a scale per block: use --mode weights"));
+        }
+        if self.runtime == Runtime::Ort && (block < 16 || !block.is_power_of_two()) {
+            return Err(Error::usage(format!(
+                "ONNX Runtime's operators want blocks of 16, 32, 64, ... elements, not {block}: use --runtime portable"
+            )));
+        }
+        if block == 0 {
+            return Err(Error::usage("blocks of 0 elements"));
+        }
+        Ok(())
+    }
+
+    /// Whether the weights need what operator set 21 brought: blocks, types of 4 bits, or zero points of a row's own.
+    pub fn needs_blocks(&self) -> bool {
+        self.weight_bits < 8 || self.block_size.is_some() || !self.symmetric_weights
+    }
+
+    /// Elements that share a scale where only weights are quantized; `None` for those of a channel.
+    pub fn block(&self) -> Option<usize> {
+        let default = (self.mode == Mode::Weights && self.weight_bits < 8).then_some(DEFAULT_BLOCK);
+        self.block_size.or(default)
     }
 }
 
@@ -138,6 +325,8 @@ impl QuantizeOptions {
 pub struct Selection {
     include: Option<Patterns>,
     exclude: Option<Patterns>,
+    nodes: Option<Patterns>,
+    precisions: Vec<Precision>,
 }
 
 struct Patterns {
@@ -151,7 +340,40 @@ impl Selection {
     /// # Errors
     /// A pattern that is not a valid glob.
     pub fn new(options: &QuantizeOptions) -> Result<Self> {
-        Ok(Self { include: Patterns::new(&options.include)?, exclude: Patterns::new(&options.exclude)? })
+        let texts: Vec<String> = options.nodes.keys().cloned().collect();
+        let precisions = options.nodes.values().copied().collect();
+        Ok(Self { nodes: Patterns::new(&texts)?, precisions, ..Self::of(&options.include, &options.exclude)? })
+    }
+
+    /// Compiles lists of patterns.
+    ///
+    /// # Errors
+    /// A pattern that is not a valid glob.
+    pub fn of(include: &[String], exclude: &[String]) -> Result<Self> {
+        let (include, exclude) = (Patterns::new(include)?, Patterns::new(exclude)?);
+        Ok(Self { include, exclude, nodes: None, precisions: vec![] })
+    }
+
+    /// The precision that the caller wants for this node in particular, if any.
+    pub fn precision(&self, node: &Node) -> Option<Precision> {
+        let patterns = self.nodes.as_ref()?;
+        let rank = |k: &usize| {
+            let text = &patterns.texts[*k];
+            let kind = if **text == *node.name { 2 } else { u8::from(**text != *node.op.op_type) };
+            (kind, text.len())
+        };
+        patterns.matching(node).max_by_key(rank).map(|k| self.precisions[k])
+    }
+
+    /// Whether --include and --exclude leave the node to be quantized.
+    pub fn wants(&self, node: &Node) -> bool {
+        let excluded = self.exclude.as_ref().is_some_and(|p| p.matches(node));
+        !excluded && self.include.as_ref().is_none_or(|p| p.matches(node))
+    }
+
+    /// Whether the caller asked for this node by --include.
+    pub fn includes(&self, node: &Node) -> bool {
+        self.include.as_ref().is_some_and(|p| p.matches(node))
     }
 
     /// Why the caller does not want this node quantized, if so.
@@ -159,8 +381,15 @@ impl Selection {
         if self.exclude.as_ref().is_some_and(|p| p.matches(node)) {
             return Some("excluded by --exclude");
         }
-        let left_out = self.include.as_ref().is_some_and(|p| !p.matches(node));
-        left_out.then_some("not among --include")
+        if self.include.as_ref().is_some_and(|p| !p.matches(node)) {
+            return Some("not among --include");
+        }
+        match self.precision(node) {
+            Some(Precision::F32) => Some("kept in f32 by the options for nodes"),
+            Some(Precision::F16) => Some("its weights are stored in f16 by the options for nodes"),
+            Some(Precision::W8) => Some("only its weights are quantized, by the options for nodes"),
+            Some(Precision::Eight) | None => None,
+        }
     }
 
     /// Refuses a pattern that matches no node of the graph, which is most likely a typing error.
@@ -168,7 +397,8 @@ impl Selection {
     /// # Errors
     /// The first such pattern.
     pub fn check(&self, graph: &Graph) -> Result<()> {
-        let nodes: Vec<&Node> = graph.nodes().map(|n| graph.node(n)).collect();
+        let mut nodes: Vec<&Node> = vec![];
+        collect(graph, &mut nodes);
         match self.unmatched(nodes.into_iter()) {
             Some(text) => Err(Error::usage(format!("pattern \"{text}\" matches no node name and no operator type"))),
             None => Ok(()),
@@ -176,9 +406,17 @@ impl Selection {
     }
 
     fn unmatched<'a>(&self, nodes: impl Iterator<Item = &'a Node> + Clone) -> Option<&str> {
-        let lists = [&self.include, &self.exclude];
+        let lists = [&self.include, &self.exclude, &self.nodes];
         let mut all = lists.into_iter().flatten().flat_map(|p| p.texts.iter().enumerate().map(move |(k, t)| (p, k, t)));
         all.find(|(p, k, _)| !nodes.clone().any(|n| p.matching(n).any(|m| m == *k))).map(|(_, _, text)| text.as_str())
+    }
+}
+
+/// The nodes of a graph and of the bodies in it.
+fn collect<'a>(graph: &'a Graph, nodes: &mut Vec<&'a Node>) {
+    for node in graph.nodes().map(|n| graph.node(n)) {
+        nodes.push(node);
+        node.bodies().for_each(|body| collect(body, nodes));
     }
 }
 

@@ -4,7 +4,7 @@ use super::emit::emit;
 use super::plan::Plan;
 use crate::error::Result;
 use crate::ir::{MICROSOFT, Model};
-use crate::passes::{Effect, Outcome, Pass, PassContext};
+use crate::passes::{Effect, Note, Outcome, Pass, PassContext};
 
 /// Rewrites the nodes of a plan to integers. The plan must have been made for this very model.
 pub struct WritePlan {
@@ -25,7 +25,7 @@ impl Pass for WritePlan {
         if !cx.burn(self.name()) {
             return Ok(Outcome::default());
         }
-        let patch = emit(&model.graph, &self.plan)?;
+        let (patch, notes) = emit(&model.graph, &self.plan)?;
         let changes = self.plan.structure.integer_nodes().count();
         patch.apply(&mut model.graph)?;
         model.graph.eliminate_dead()?;
@@ -33,6 +33,7 @@ impl Pass for WritePlan {
         if graph.nodes().any(|n| &*graph.node(n).op.domain == MICROSOFT) {
             model.import(MICROSOFT, 1);
         }
-        Ok(Outcome { changes, ..Outcome::default() })
+        let note = |text| Note { pass: self.name().into(), subject: String::new(), text };
+        Ok(Outcome { changes, notes: notes.into_iter().map(note).collect(), ..Outcome::default() })
     }
 }

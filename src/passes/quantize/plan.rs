@@ -2,10 +2,12 @@
 
 use super::groups::ScaleGroups;
 use super::options::{Eight, QuantizeOptions};
+use super::rounding::Rounded;
 use super::structure::{Decision, Kind, Structure};
 use crate::error::{Context, Error, Result};
-use crate::ir::{Graph, Model, Tensor, ValueId};
+use crate::ir::{Graph, Model, NodeId, Tensor, ValueId};
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 /// Scale and zero point of a value: `x = scale * (q - zero_point)`.
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -52,6 +54,17 @@ pub struct Plan {
     pub options: QuantizeOptions,
     quantizations: HashMap<usize, Quantization>,
     input_means: HashMap<ValueId, Vec<f32>>,
+    input_drifts: HashMap<ValueId, Vec<f32>>,
+    rounded: HashMap<NodeId, RoundedLayer>,
+}
+
+/// A weight that was rounded with the calibration data in view.
+#[derive(Clone)]
+pub struct RoundedLayer {
+    /// Codes and scales; rows are output channels.
+    pub weight: Arc<Rounded>,
+    /// What is added to the bias so that rounding does not shift mean outputs; `None` where there is no room for it.
+    pub correction: Option<Vec<f32>>,
 }
 
 impl Plan {
@@ -69,7 +82,29 @@ impl Plan {
             options: options.clone(),
             quantizations: HashMap::new(),
             input_means: HashMap::new(),
+            input_drifts: HashMap::new(),
+            rounded: HashMap::new(),
         })
+    }
+
+    /// The plan that quantizes nothing.
+    pub fn empty(options: &QuantizeOptions) -> Self {
+        let structure = Structure::empty();
+        let groups = ScaleGroups::of(&Graph::default(), &structure, options);
+        let (structure, options) = (structure, options.clone());
+        let (quantizations, rounded) = (HashMap::new(), HashMap::new());
+        let (input_means, input_drifts) = (HashMap::new(), HashMap::new());
+        Self { structure, groups, options, quantizations, input_means, input_drifts, rounded }
+    }
+
+    /// Gives a layer its rounded weight, and what is added to its bias.
+    pub fn set_rounded(&mut self, node: NodeId, rounded: RoundedLayer) {
+        self.rounded.insert(node, rounded);
+    }
+
+    /// The rounded weight of a layer, where it was made ahead.
+    pub fn rounded(&self, node: NodeId) -> Option<&RoundedLayer> {
+        self.rounded.get(&node)
     }
 
     /// Names of the values whose ranges are needed.
@@ -113,9 +148,15 @@ impl Plan {
     /// Inputs of linear layers whose channel means correct biases: name, and the axis that channels run along (counted
     /// from the end where negative). Empty where the options do not want the correction.
     pub fn mean_inputs<'a>(&self, graph: &'a Graph) -> Vec<(&'a str, i64)> {
+        if self.options.bias_correction { self.layers_with_bias(graph) } else { vec![] }
+    }
+
+    /// Inputs of linear layers that have room for a bias: name, and the axis that channels run along (counted from the end
+    /// where negative).
+    pub fn layers_with_bias<'a>(&self, graph: &'a Graph) -> Vec<(&'a str, i64)> {
         let mut found = vec![];
         let mut seen = HashSet::new();
-        for (id, kind) in self.structure.integer_nodes().filter(|_| self.options.bias_correction) {
+        for (id, kind) in self.structure.integer_nodes() {
             let Kind::Compute(role) = kind else { continue };
             let Some(x) = graph.input(id, role.activation).filter(|_| role.bias.is_some()) else { continue };
             let axis = if graph.node(id).op.is("Conv") { 1 } else { -1 };
@@ -136,6 +177,18 @@ impl Plan {
     /// Mean of each channel of a value, where it is known.
     pub fn input_mean(&self, v: ValueId) -> Option<&[f32]> {
         self.input_means.get(&v).map(Vec::as_slice)
+    }
+
+    /// Gives what rounding an input to its codes adds to the mean of each of its channels.
+    pub fn set_input_drift(&mut self, graph: &Graph, name: &str, drift: Vec<f32>) {
+        if let Some(v) = graph.find(name) {
+            self.input_drifts.insert(v, drift);
+        }
+    }
+
+    /// What rounding adds to the mean of each channel of a value, where it was measured.
+    pub fn input_drift(&self, v: ValueId) -> Option<&[f32]> {
+        self.input_drifts.get(&v).map(Vec::as_slice)
     }
 
     /// Scale and zero point of a value.

@@ -14,6 +14,7 @@ pub(super) fn write(e: &mut Emitter, id: NodeId, kind: &Kind) -> Result<()> {
         Kind::Compute(role) => compute(e, id, role, kind),
         Kind::Elementwise(slots) => elementwise(e, id, slots),
         Kind::Move(slot) => movement(e, id, *slot),
+        Kind::Bound(_) => Err(Error::internal("a bound per channel is written in QDQ form only")),
         Kind::Unify => unify(e, id),
         Kind::Clamp => {
             let (x, y) = (e.input(id, 0)?, e.delivered(id)?);

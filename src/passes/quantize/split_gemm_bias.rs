@@ -1,6 +1,6 @@
 //! Makes room for QLinearMatMul, which has no bias.
 
-use super::options::{Format, QuantizeOptions, Runtime};
+use super::options::{Format, Mode, QuantizeOptions, Runtime};
 use super::structure::{Kind, Structure};
 use crate::error::Result;
 use crate::ir::{Graph, Model, Node, NodeId, OpId};
@@ -28,7 +28,10 @@ impl Pass for SplitGemmBias {
 
     fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        if self.options.format != Format::Qlinear || self.options.runtime != Runtime::Portable {
+        if self.options.mode != Mode::Static
+            || self.options.format != Format::Qlinear
+            || self.options.runtime != Runtime::Portable
+        {
             return Ok(outcome);
         }
         let structure = Structure::decide(model, &self.options)?;

@@ -1,12 +1,16 @@
 //! Which nodes compute in integers, and why the others do not. Structure only: no range, no weight is looked at here.
 
-use super::options::{Format, QuantizeOptions, Runtime, Scope, Selection};
+use super::options::{Format, Mode, QuantizeOptions, Runtime, Scope, Selection};
+use super::stored::{Source, layer};
 use crate::analysis::shapes::Contexts;
 use crate::error::Result;
 use crate::ir::{DType, Graph, Model, NodeId, Tensor, ValueId};
 use crate::ops;
 use crate::ops::spec::{ComputeRole, QuantRole};
 use std::collections::{HashMap, HashSet};
+
+/// Why an operator without a role in quantization stays in float.
+pub(super) const NO_FORM: &str = "has no 8-bit form";
 
 /// What becomes of a node.
 #[derive(Clone, PartialEq, Debug)]
@@ -15,6 +19,8 @@ pub enum Decision {
     Integer(Kind),
     /// An activation function that the output clamp of its producer computes.
     Absorbed,
+    /// It computes in float on weights that are stored in fewer bits.
+    Stored,
     /// It stays as it is, and why.
     Float(String),
     /// It does not compute in float (shape arithmetic, masks): nothing to quantize.
@@ -34,6 +40,8 @@ pub enum Kind {
     Unify,
     /// Clamps in the integer domain.
     Clamp,
+    /// Clamps the input at this slot by constants, between roundings to one scale: its output's.
+    Bound(usize),
 }
 
 /// Decisions for the main graph.
@@ -63,6 +71,11 @@ impl Structure {
         }
         decider.demand(&order, &mut candidates);
         decider.supply(&order, candidates)
+    }
+
+    /// Decisions for no node at all.
+    pub fn empty() -> Self {
+        Self { order: vec![], decisions: HashMap::new(), bounds: HashMap::new() }
     }
 
     /// The decision for a node.
@@ -99,7 +112,7 @@ impl Structure {
         match kind {
             Kind::Compute(role) => vec![role.activation],
             Kind::Elementwise(slots) => slots.clone(),
-            Kind::Move(slot) => vec![*slot],
+            Kind::Move(slot) | Kind::Bound(slot) => vec![*slot],
             Kind::Unify => (0..graph.node_inputs(id).len()).collect(),
             Kind::Clamp => vec![0],
         }
@@ -126,10 +139,30 @@ struct Decider<'a> {
 
 impl Decider<'_> {
     fn candidate(&self, id: NodeId) -> Candidate {
+        match self.role(id) {
+            Candidate::Not(Decision::Float(_)) if self.has_stored_weights(id) => Candidate::Not(Decision::Stored),
+            candidate => candidate,
+        }
+    }
+
+    /// Whether all weights of the node are stored in fewer bits, and no integer kernel takes them.
+    fn has_stored_weights(&self, id: NodeId) -> bool {
+        let layer = layer(self.graph, &self.contexts, id, &|_| Source::Other);
+        let dequantized = |v: ValueId| {
+            let made_by = self.graph.producer(v).map(|(p, _)| &self.graph.node(p).op);
+            made_by.is_some_and(|op| op.is("DequantizeLinear"))
+        };
+        let activation = (0..self.graph.node_inputs(id).len())
+            .filter_map(|slot| self.graph.input(id, slot))
+            .find(|v| self.graph.constant(*v).is_none() && !layer.stored.contains(v));
+        !layer.stored.is_empty() && layer.float.is_empty() && !activation.is_some_and(dequantized)
+    }
+
+    fn role(&self, id: NodeId) -> Candidate {
         let node = self.graph.node(id);
         let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
         if node.bodies().next().is_some() {
-            return float("bodies of control flow are not quantized");
+            return Candidate::Not(Decision::NotFloat); // the nodes in it speak for themselves
         }
         let elem = self.graph.output(id, 0).and_then(|v| self.graph.ty(v)).and_then(|t| t.elem());
         match elem {
@@ -143,11 +176,15 @@ impl Decider<'_> {
         }
         let Some(spec) = ops::spec(&node.op) else { return float("no facts about this operator") };
         match spec.quant(&self.contexts.of(id)) {
-            QuantRole::Opaque => float("has no 8-bit form"),
+            QuantRole::Opaque => float(NO_FORM),
             QuantRole::Compute(role) => self.compute(id, role),
             QuantRole::Elementwise { inputs } => self.elementwise(id, inputs),
             QuantRole::PassThrough { input } if self.options.scope == Scope::Full => Candidate::Can(Kind::Move(input)),
             QuantRole::Unify if self.options.scope == Scope::Full => self.unify(id),
+            QuantRole::Bound { input } if self.rounds_results() && self.options.format == Format::Qdq => {
+                Candidate::Can(Kind::Bound(input))
+            }
+            QuantRole::Bound { .. } => float("has no 8-bit form"),
             QuantRole::Activation { low, high } => Candidate::Activation(low, high),
             QuantRole::PassThrough { .. } | QuantRole::Unify => float("outside of --scope inputs"),
         }
@@ -182,8 +219,10 @@ impl Decider<'_> {
 
     fn elementwise(&self, id: NodeId, inputs: Vec<usize>) -> Candidate {
         let float = |why: &str| Candidate::Not(Decision::Float(why.to_string()));
-        if self.options.scope == Scope::Inputs {
-            return float("outside of --scope inputs");
+        match (self.options.mode, self.options.scope) {
+            (Mode::Dynamic, _) => return float("only linear layers have dynamic ranges"),
+            (_, Scope::Inputs) => return float("outside of --scope inputs"),
+            (_, Scope::Full) => {}
         }
         if self.options.format == Format::Qlinear && self.options.runtime == Runtime::Portable {
             return float("the standard has no 8-bit operator for it (--runtime ort has)");
@@ -196,11 +235,19 @@ impl Decider<'_> {
     }
 
     fn unify(&self, id: NodeId) -> Candidate {
+        if self.options.mode == Mode::Dynamic {
+            return Candidate::Not(Decision::Float("only linear layers have dynamic ranges".into()));
+        }
         let inputs = self.graph.node_inputs(id);
         if !inputs.into_iter().all(|v| v.is_some_and(|v| self.is_f32_activation(v))) {
             return Candidate::Not(Decision::Float("an operand is a constant".into()));
         }
         Candidate::Can(Kind::Unify)
+    }
+
+    /// Whether results of integer nodes are in 8 bits.
+    fn rounds_results(&self) -> bool {
+        self.options.scope == Scope::Full && self.options.mode == Mode::Static
     }
 
     fn is_f32_activation(&self, v: ValueId) -> bool {
@@ -219,7 +266,7 @@ impl Decider<'_> {
                 Candidate::Activation(..) => continue,
                 Candidate::Can(Kind::Move(slot)) if out_wanted => vec![*slot],
                 Candidate::Can(Kind::Move(_)) => continue,
-                Candidate::Can(Kind::Elementwise(_) | Kind::Unify) if !out_wanted => {
+                Candidate::Can(Kind::Elementwise(_) | Kind::Unify | Kind::Bound(_)) if !out_wanted => {
                     let why = "no 8-bit operator takes its result";
                     *candidate = Candidate::Not(Decision::Float(why.into()));
                     continue;
@@ -246,9 +293,10 @@ impl Decider<'_> {
                     self.activation(id, (low, high), &decisions)
                 }
                 Candidate::Can(Kind::Move(slot)) => self.movement(id, slot),
+                Candidate::Can(Kind::Bound(slot)) => self.bound(id, slot),
                 Candidate::Can(kind) => Decision::Integer(kind),
             };
-            if matches!(decision, Decision::Integer(_) | Decision::Absorbed) && self.options.scope == Scope::Full {
+            if matches!(decision, Decision::Integer(_) | Decision::Absorbed) && self.rounds_results() {
                 self.native.extend(self.graph.output(id, 0));
             }
             decisions.insert(id, decision);
@@ -278,7 +326,19 @@ impl Decider<'_> {
         }
     }
 
+    /// The input takes the range of the output, so nobody else may want it, and it must be rounded anyway.
+    fn bound(&self, id: NodeId, slot: usize) -> Decision {
+        match self.graph.input(id, slot) {
+            Some(x) if !self.native.contains(&x) => Decision::Float("its input is computed in float".into()),
+            Some(x) if self.graph.only_use(x).is_some() => Decision::Integer(Kind::Bound(slot)),
+            _ => Decision::Float("clamps a value that is used unclamped too".into()),
+        }
+    }
+
     fn movement(&self, id: NodeId, slot: usize) -> Decision {
+        if self.options.mode == Mode::Dynamic {
+            return Decision::Float("only linear layers have dynamic ranges".into());
+        }
         let is = |set: &HashSet<ValueId>, v: Option<ValueId>| v.is_some_and(|v| set.contains(&v));
         let x = self.graph.input(id, slot);
         if x.is_none_or(|x| self.graph.value(x).init.is_some()) {

@@ -1,8 +1,11 @@
 //! Quantization of weights and biases.
 
-use super::options::QuantizeOptions;
+use super::options::{Eight, QuantizeOptions};
+use super::rounding::{Rounded, unrows};
+use super::saturation::saturating_channels;
 use crate::error::{Error, Result};
 use crate::ir::{DType, Tensor};
+use std::collections::BTreeSet;
 
 /// A weight in 8 bits.
 pub struct QuantizedWeight {
@@ -12,6 +15,8 @@ pub struct QuantizedWeight {
     pub scale: Vec<f32>,
     /// The zero point of every channel.
     pub zero_point: i32,
+    /// Channels that got 7 bits, so that sums of two products fit 16.
+    pub reduced: usize,
 }
 
 /// Largest magnitude of a bias in units of its scale: a quarter of the 32-bit range, which leaves the rest to the sum of
@@ -62,14 +67,30 @@ pub fn quantize_weight(
     if let Some(bias) = bias {
         fit_bias(&mut scale, &ranges, bias, input_scale);
     }
-    let quantize = |(k, w): (usize, &f32)| {
-        let q = (w / scale[channel_of(k)]).round_ties_even() as i32 + zero_point;
-        q.clamp(qmin, qmax) as u8 // two's complement for s8
+    let codes = |scale: &[f32]| -> Vec<u8> {
+        let quantize = |(k, w): (usize, &f32)| {
+            let q = (w / scale[channel_of(k)]).round_ties_even() as i32 + zero_point;
+            q.clamp(qmin, qmax) as u8 // two's complement for s8
+        };
+        data.iter().enumerate().map(quantize).collect()
     };
-    let bytes: Vec<u8> = data.iter().enumerate().map(quantize).collect();
+    let mut bytes = codes(&scale);
+    let mut reduced = 0;
+    if options.saturation_safe && options.weights == Eight::S8 {
+        let signed: Vec<i8> = bytes.iter().map(|&q| q as i8).collect();
+        let channels = saturating_channels(&signed, &tensor.dims, axis);
+        reduced = channels.len();
+        let scales: BTreeSet<usize> = channels.into_iter().map(|c| if options.per_channel { c } else { 0 }).collect();
+        scales.iter().for_each(|&c| scale[c] *= LARGEST_CODE / LARGEST_SAFE);
+        bytes = codes(&scale);
+    }
     let data = Tensor::raw(options.weights.dtype(), &tensor.dims, bytes);
-    Ok(QuantizedWeight { data, scale, zero_point })
+    Ok(QuantizedWeight { data, scale, zero_point, reduced })
 }
+
+/// Largest code of a symmetric 8-bit weight, and of one of which any two fit 16 bits when multiplied by 255.
+const LARGEST_CODE: f32 = 127.0;
+const LARGEST_SAFE: f32 = 64.0;
 
 /// What rounding a weight adds to each output channel on average: the rounding errors times the mean of each input
 /// channel (Nagel et al., Data-Free Quantization through Weight Equalization and Bias Correction, 2019, section 4.2).
@@ -78,6 +99,23 @@ pub fn quantize_weight(
 /// `mean.len() / dims[1]` groups. Padding, which is zero whatever the mean, is neglected. `None` where the shapes do not
 /// fit.
 pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32]) -> Result<Option<Vec<f32>>> {
+    sums_with(tensor, axis, q, mean, |w, rounded| rounded - w)
+}
+
+/// What rounding the input adds to each output channel on average: the rounded weight times what rounding adds to the mean
+/// of each input channel. Shapes as for [`mean_shift`].
+pub fn drift_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, drift: &[f32]) -> Result<Option<Vec<f32>>> {
+    sums_with(tensor, axis, q, drift, |_, rounded| rounded)
+}
+
+/// Sums, for each output channel, of a function of weight and rounded weight times a number per input channel.
+fn sums_with(
+    tensor: &Tensor,
+    axis: usize,
+    q: &QuantizedWeight,
+    mean: &[f32],
+    of: impl Fn(f64, f64) -> f64,
+) -> Result<Option<Vec<f32>>> {
     let [rows, columns] = [tensor.dims.first().copied(), tensor.dims.get(1).copied()].map(|d| d.unwrap_or(0));
     let inner = tensor.dims.get(2..).map_or(1, |d| d.iter().product::<usize>());
     let (outputs, inputs) = if axis == 0 { (rows, columns) } else { (columns, rows) };
@@ -94,11 +132,24 @@ pub fn mean_shift(tensor: &Tensor, axis: usize, q: &QuantizedWeight, mean: &[f32
         let (row, column) = (k / inner / columns, k / inner % columns);
         let (output, input) = if axis == 0 { (row, column) } else { (column, row) };
         let scale = q.scale[if q.scale.len() == 1 { 0 } else { output }];
-        let error = f64::from(scale) * (code - i64::from(q.zero_point)) as f64 - f64::from(*w);
+        let error = of(f64::from(*w), f64::from(scale) * (code - i64::from(q.zero_point)) as f64);
         let group = output / (outputs / groups);
         shift[output] += error * f64::from(mean[group * inputs + input]);
     }
     Ok(Some(shift.into_iter().map(|s| s as f32).collect()))
+}
+
+/// The smallest scales of weights with which biases fit into 32 bits, per channel.
+pub fn least_scales(bias: &[f32], input_scale: f32) -> Vec<f32> {
+    bias.iter().map(|b| b.abs() / input_scale / MAX_BIAS).collect()
+}
+
+/// A weight whose codes were chosen ahead, in the layout of the original; output channels run along `axis`.
+pub fn laid_out(rounded: &Rounded, dims: &[usize], axis: usize, options: &QuantizeOptions) -> QuantizedWeight {
+    let bytes: Vec<u8> = unrows(&rounded.codes, dims, axis).iter().map(|&q| q as u8).collect(); // two's complement
+    let data = Tensor::raw(options.weights.dtype(), dims, bytes);
+    let zero_point = rounded.grid.zero.first().copied().unwrap_or(0);
+    QuantizedWeight { data, scale: rounded.grid.scale.clone(), zero_point, reduced: 0 }
 }
 
 /// Raises scales until every bias fits. A channel without weights takes the scale that stores its bias best.
@@ -157,7 +208,6 @@ pub fn transpose8(t: &Tensor) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::passes::quantize::Eight;
 
     fn options(per_channel: bool, symmetric_weights: bool, weights: Eight) -> QuantizeOptions {
         QuantizeOptions { per_channel, symmetric_weights, weights, ..QuantizeOptions::default() }
@@ -175,6 +225,20 @@ mod tests {
                 assert!((back - w).abs() <= scale * 0.501, "{w} came back as {back}");
             }
         }
+    }
+
+    #[test]
+    fn only_channels_that_could_saturate_lose_a_bit() {
+        // Outputs along axis 1: the first has neighbours of 127 and 127, the second of 127 and -127.
+        let tensor = Tensor::from_f32(&[2, 2], &[1.0, 1.0, 1.0, -1.0]);
+        let safe = QuantizeOptions { saturation_safe: true, ..QuantizeOptions::default() };
+        let q = quantize_weight(&tensor, 1, None, 1.0, &safe).unwrap();
+        assert_eq!(q.data.to_i64().unwrap(), [64, 127, 64, -127]);
+        assert_eq!((q.reduced, q.scale[1]), (1, 1.0 / 127.0));
+        assert!((q.scale[0] * 64.0 - 1.0).abs() < 1e-6);
+        let whole = QuantizeOptions { per_channel: false, ..safe };
+        let q = quantize_weight(&tensor, 1, None, 1.0, &whole).unwrap();
+        assert_eq!(q.data.to_i64().unwrap(), [64, 64, 64, -64]);
     }
 
     #[test]

@@ -29,12 +29,12 @@ impl Rewrite for FoldBatchNorm {
         const { &[onnx("BatchNormalization")] }
     }
 
-    fn rewrite(&self, graph: &Graph, id: NodeId, _: &RuleContext) -> Result<Option<Patch>> {
-        Ok(fold(graph, id))
+    fn rewrite(&self, graph: &Graph, id: NodeId, cx: &RuleContext) -> Result<Option<Patch>> {
+        Ok(fold(graph, id, cx))
     }
 }
 
-fn fold(graph: &Graph, id: NodeId) -> Option<Patch> {
+fn fold(graph: &Graph, id: NodeId, cx: &RuleContext) -> Option<Patch> {
     let affine = batch_norm_affine(graph, id)?;
     let c = graph.input(id, 0)?;
     graph.only_use(c).filter(|u| u.node == id)?;
@@ -42,7 +42,7 @@ fn fold(graph: &Graph, id: NodeId) -> Option<Patch> {
     let layer = Layer::of(graph, linear).filter(|l| l.channels == affine.scale.len())?;
     // A product of rank 3 and more has its channels behind axis 1, which is the one that is normalized.
     let matmul_of_other_rank = graph.node(linear).op.is("MatMul") && layer.axis.rank != Some(2);
-    (!matmul_of_other_rank).then(|| layer.absorb(&affine, id))?
+    (!matmul_of_other_rank).then(|| layer.absorb(&affine, id, "fold_batch_norm", cx))?
 }
 
 /// What BatchNormalization with constant f32 parameters computes at inference.

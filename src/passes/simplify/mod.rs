@@ -13,6 +13,7 @@ mod fuse_shape_gather;
 mod inline_if;
 mod lift_constants;
 mod lift_initializer_inputs;
+mod lift_loop_invariant;
 
 pub use eliminate_common_subexpression::EliminateCommonSubexpression;
 pub use eliminate_duplicate_initializer::EliminateDuplicateInitializer;
@@ -26,6 +27,7 @@ pub use fuse_shape_gather::FuseShapeGather;
 pub use inline_if::InlineIf;
 pub use lift_constants::LiftConstants;
 pub use lift_initializer_inputs::LiftInitializerInputs;
+pub use lift_loop_invariant::LiftLoopInvariant;
 
 use super::{Evaluator, GraphRewrite, Rewrite, RewritePass};
 
@@ -41,6 +43,7 @@ pub fn simplify(evaluator: &dyn Evaluator, fold_limit: usize) -> RewritePass<'_>
         Box::new(FoldConstantOfShape::new(fold_limit)),
         Box::new(FoldConstants { limit: fold_limit }),
         Box::new(InlineIf),
+        Box::new(LiftLoopInvariant),
         Box::new(EliminateIdentity),
     ];
     rules.extend(eliminate::eliminate_rules());

@@ -69,6 +69,8 @@ pub(super) const REQUANTIZE: &str = "Sardonyx.Requantize";
 
 /// `Relu` that keeps NaN.
 pub(super) const RELU: &str = "Sardonyx.Relu";
+/// `DynamicQuantizeLSTM` with its weights in float.
+pub(super) const DYNAMIC_LSTM: &str = "Sardonyx.DynamicLstm";
 /// f16 as f32, and every other type as it is.
 pub(super) const WIDEN: &str = "Sardonyx.Widen";
 
@@ -158,6 +160,7 @@ pub(super) fn register(register: &mut OnnxOpRegister) {
     register.insert(QUANTIZE, |_, node| Ok(custom(node, Quantize::parse(node)?)));
     register.insert(DEQUANTIZE, |_, node| Ok(custom(node, Dequantize::parse(node)?)));
     register.insert(DYNAMIC_QUANTIZE, |_, node| Ok(custom(node, quantize::DynamicQuantize)));
+    register.insert(DYNAMIC_LSTM, |_, node| Ok(custom(node, recurrent::Recurrent::parse_dynamic(node)?)));
     register.insert(BARRIER, |_, node| Ok(custom(node, barrier::Barrier)));
     register.insert(REQUANTIZE, |_, node| Ok(custom(node, Requantize::parse(node)?)));
 }

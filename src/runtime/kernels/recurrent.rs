@@ -3,7 +3,7 @@
 use super::super::custom::{Fact, Kernel};
 use super::common::{concrete, fact, flag, i64s, int, text};
 use super::layout::{optional, required};
-use super::recurrent_cell::{Activation, Cell, Rule, State};
+use super::recurrent_cell::{Activation, Cell, Rule, State, round_to_8_bits};
 use tract_onnx::pb::NodeProto;
 use tract_onnx::tract_hir::internal::tract_ndarray::{
     Array1, Array2, Array3, Array4, ArrayView2, Axis, Ix2, Ix3, LinalgScalar, s,
@@ -23,6 +23,8 @@ pub(super) struct Recurrent {
     clip: Option<f64>,
     /// Whether the batch is the first axis.
     batch_first: bool,
+    /// Whether inputs and outputs are rounded to 8 bits before they are multiplied.
+    dynamic: bool,
 }
 
 impl Recurrent {
@@ -50,7 +52,13 @@ impl Recurrent {
         let clip: Option<f32> = node.get_attr_opt("clip")?;
         ensure!(clip.is_none_or(|c| c > 0.0), "clip {clip:?}");
         let batch_first = int(node, "layout", 0)? != 0;
-        Ok(Self { rule, backward, activations, clip: clip.map(f64::from), batch_first })
+        Ok(Self { rule, backward, activations, clip: clip.map(f64::from), batch_first, dynamic: false })
+    }
+
+    /// `DynamicQuantizeLSTM` of ONNX Runtime, given its weights in float: the input is rounded as a whole, the state in
+    /// every step. (There, batches on several threads may be rounded in parts.)
+    pub(super) fn parse_dynamic(node: &NodeProto) -> TractResult<Self> {
+        Ok(Self { dynamic: true, ..Self::parse(node, "LSTM")? })
     }
 
     /// Steps, batch, inputs, hidden units.
@@ -134,7 +142,11 @@ impl Recurrent {
         let bias = vector(3, 2 * gates * hidden)?;
         let peepholes = if lstm { vector(7, 3 * hidden)? } else { None };
         let (mut h, mut c) = (initial(5)?, if lstm { initial(6)? } else { Array3::zeros((directions, batch, hidden)) });
-        let x = sequence::<T>(x, self.batch_first)?;
+        let mut x = sequence::<T>(x, self.batch_first)?;
+        if self.dynamic {
+            let line = round_to_8_bits(&mut x.iter().copied());
+            x.mapv_inplace(line);
+        }
         let (w, r) = (sequence::<T>(w, false)?, sequence::<T>(r, false)?);
         let mut y = Array4::<T>::zeros((steps, directions, batch, hidden));
         for d in 0..directions {
@@ -147,6 +159,7 @@ impl Recurrent {
                 r: r.index_axis(Axis(0), d),
                 bias: row(&bias),
                 peepholes: row(&peepholes),
+                dynamic: self.dynamic,
             };
             for (b, &length) in lengths.iter().enumerate() {
                 let state = State { h: h.slice(s![d, b, ..]).to_owned(), c: c.slice(s![d, b, ..]).to_owned() };
@@ -185,6 +198,7 @@ mod tests {
             activations: vec![vec![Activation::parse("Relu").unwrap()]],
             clip: None,
             batch_first: false,
+            dynamic: false,
         }
     }
 

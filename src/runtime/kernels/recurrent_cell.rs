@@ -107,6 +107,25 @@ pub(super) struct Cell<'a, T> {
     pub(super) bias: Option<Array1<T>>,
     /// Of the input, output and forget gates.
     pub(super) peepholes: Option<Array1<T>>,
+    /// Whether outputs are rounded to 8 bits before the next step multiplies them.
+    pub(super) dynamic: bool,
+}
+
+/// The rounding of DynamicQuantizeLinear over these numbers: to one of 256 levels of a range that holds zero.
+pub(super) fn round_to_8_bits<T: Float>(data: &mut dyn Iterator<Item = T>) -> impl Fn(T) -> T + use<T> {
+    let zero = T::zero();
+    let (low, high) = data.fold((zero, zero), |(low, high), x| (low.min(x), high.max(x)));
+    let most = T::from(255.0).unwrap_or_else(T::one);
+    let scale = if high > low { (high - low) / most } else { T::one() };
+    let zero_point = even((-low / scale).max(zero).min(most));
+    move |x| (even(x / scale + zero_point).max(zero).min(most) - zero_point) * scale
+}
+
+/// Rounds halves to even.
+fn even<T: Float>(x: T) -> T {
+    let two = T::one() + T::one();
+    let up = x.round();
+    if (x - x.trunc()).abs() == T::one() / two { (x / two).round() * two } else { up }
 }
 
 /// What one step hands to the next.
@@ -149,7 +168,8 @@ impl<T: Float + LinalgScalar> Cell<'_, T> {
 
     /// The part of the sums that comes from the last output, with its bias.
     fn recurred(&self, h: &Array1<T>, rows: std::ops::Range<usize>) -> Array1<T> {
-        let sum = self.r.slice(s![rows.clone(), ..]).dot(h);
+        let rounded = self.dynamic.then(|| h.mapv(round_to_8_bits(&mut h.iter().copied())));
+        let sum = self.r.slice(s![rows.clone(), ..]).dot(rounded.as_ref().unwrap_or(h));
         match &self.bias {
             Some(bias) => {
                 let width = self.w.nrows();

@@ -139,7 +139,14 @@ const RIGHT: &[&str] = &[
 const SAME_BEFORE_7: &[&str] = &["Not", "Identity", "Transpose", "Sqrt", "Exp", "Log", "Floor", "Ceil", "Abs", "Neg"];
 
 /// Operators of `com.microsoft` beside the elementwise ones of [`super::composite`].
-const RIGHT_MICROSOFT: &[&str] = &["QuantizeLinear", "DequantizeLinear", "QGemm"];
+const RIGHT_MICROSOFT: &[&str] = &[
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "QGemm",
+    "DynamicQuantizeLSTM",
+    "DynamicQuantizeMatMul",
+    "MatMulIntegerToFloat",
+];
 
 /// Every node that cannot run, one line each, as `tract cannot run node "x" (Loop): not in tract`; empty where none is known.
 /// What depends on shapes or on fed values shows only when the model runs.
@@ -203,6 +210,7 @@ fn reason(graph: &Graph, id: NodeId) -> Option<String> {
     let missing = || Some("not in tract".to_string());
     match &*node.op.domain {
         "" => {}
+        MICROSOFT if super::nbits::knows(op) => return super::nbits::reason(graph, id),
         MICROSOFT if RIGHT_MICROSOFT.contains(&op) || super::composite::knows(op) => return None,
         "ai.onnx.ml" if op == "ArrayFeatureExtractor" => return None,
         _ => return missing(),

@@ -1,6 +1,6 @@
 //! Adding nodes to the runtime's private copy of a graph.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{Attribute, AttributeValue, Graph, Node, NodeId, OpId, Tensor, Type, Value, ValueId};
 
 /// Adds nodes around one that is being rewritten.
@@ -36,6 +36,22 @@ impl Emit<'_> {
         let out = self.graph.add_value(Value::named(name))?;
         self.graph.add_node(node, inputs, &[Some(out)])?;
         Ok(out)
+    }
+
+    /// A new node with several outputs and no attributes.
+    pub(super) fn nodes<const N: usize>(&mut self, op: &str, inputs: &[Option<ValueId>]) -> Result<[ValueId; N]> {
+        let base = self.graph.node(self.node);
+        let (hint, rank) = (format!("{}.{op}", base.name), base.rank);
+        let mut node = Node::new(OpId::onnx(op));
+        (node.name, node.rank) = (self.graph.fresh_name(&hint), rank);
+        let mut outputs = vec![];
+        for _ in 0..N {
+            let name = self.graph.fresh_name(&hint);
+            outputs.push(self.graph.add_value(Value::named(name))?);
+        }
+        let slots: Vec<Option<ValueId>> = outputs.iter().copied().map(Some).collect();
+        self.graph.add_node(node, inputs, &slots)?;
+        outputs.try_into().map_err(|_| Error::internal("as many outputs as were made"))
     }
 
     /// Makes the rewritten node itself an `op` of these inputs. Its outputs, and so their names, stay.

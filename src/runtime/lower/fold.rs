@@ -27,6 +27,35 @@ pub(super) fn constants(graph: &mut Graph) -> Result<()> {
     Ok(())
 }
 
+/// Makes constants of Cast nodes that widen constants of under 8 bits, of which tract has no tensors.
+pub(super) fn casts(graph: &mut Graph) -> Result<()> {
+    for id in graph.order()? {
+        let node = graph.node(id);
+        let (Some(x), Some(out), true) = (graph.input(id, 0), graph.output(id, 0), node.op.is("Cast")) else {
+            continue;
+        };
+        let to = node.int("to").and_then(|t| i32::try_from(t).ok()).and_then(DType::from_onnx);
+        let Some(narrow) = graph.value(x).init.as_ref().map(unpacked).transpose()?.flatten() else { continue };
+        let wide = match to {
+            Some(to) if to == narrow.dtype => narrow,
+            Some(DType::F32) => {
+                let floats: Vec<f32> = narrow.to_i64()?.into_iter().map(|x| x as f32).collect();
+                Tensor::from_f32(&narrow.dims, &floats)
+            }
+            _ => continue,
+        };
+        if graph.is_output(out) {
+            continue;
+        }
+        let mut value = Value::named(graph.fresh_name(&format!("{}.wide", graph.name(out))));
+        value.ty = Some(Type::tensor(wide.dtype, &wide.dims));
+        value.init = Some(wide);
+        let new = graph.add_value(value)?;
+        graph.replace_uses(out, new)?;
+    }
+    Ok(())
+}
+
 /// Folds every DequantizeLinear of constants.
 pub(super) fn dequantize(graph: &mut Graph) -> Result<()> {
     unpack(graph)?;
@@ -80,25 +109,28 @@ fn fold(graph: &mut Graph, id: NodeId) -> Result<bool> {
 fn unpack(graph: &mut Graph) -> Result<()> {
     for v in graph.values().collect::<Vec<_>>() {
         let value = graph.value_mut(v);
-        let Some(t) = &value.init else { continue };
-        let (bits, signed) = match t.dtype {
-            DType::I4 => (4, true),
-            DType::U4 => (4, false),
-            DType::I2 => (2, true),
-            DType::U2 => (2, false),
-            _ => continue,
-        };
-        let bytes = t.bytes()?;
-        let per_byte = 8 / bits;
-        let element = |i: usize| {
-            let raw = (bytes[i / per_byte] >> (bits * (i % per_byte))) << (8 - bits);
-            if signed { ((raw as i8) >> (8 - bits)) as u8 } else { raw >> (8 - bits) }
-        };
-        let unpacked: Vec<u8> = (0..t.len()).map(element).collect();
-        let dtype = if signed { DType::I8 } else { DType::U8 };
-        let tensor = Tensor::raw(dtype, &t.dims, unpacked);
+        let Some(tensor) = value.init.as_ref().map(unpacked).transpose()?.flatten() else { continue };
         value.ty = None;
         value.init = Some(tensor);
     }
     Ok(())
+}
+
+/// A tensor of under 8 bits as one of 8 bits; `None` for all others.
+fn unpacked(t: &Tensor) -> Result<Option<Tensor>> {
+    let (bits, signed) = match t.dtype {
+        DType::I4 => (4, true),
+        DType::U4 => (4, false),
+        DType::I2 => (2, true),
+        DType::U2 => (2, false),
+        _ => return Ok(None),
+    };
+    let bytes = t.bytes()?;
+    let per_byte = 8 / bits;
+    let element = |i: usize| {
+        let raw = (bytes[i / per_byte] >> (bits * (i % per_byte))) << (8 - bits);
+        if signed { ((raw as i8) >> (8 - bits)) as u8 } else { raw >> (8 - bits) }
+    };
+    let elements: Vec<u8> = (0..t.len()).map(element).collect();
+    Ok(Some(Tensor::raw(if signed { DType::I8 } else { DType::U8 }, &t.dims, elements)))
 }

@@ -9,12 +9,13 @@ use std::collections::HashSet;
 /// Attributes that name an element type.
 const TYPES: [&str; 2] = ["dtype", "output_datatype"];
 
-/// Whether any value of the graph, or of a body, is known to be f16.
+/// Whether any value of the graph, or of a body, is known to be f16, or a constant is bf16.
 pub(in crate::runtime) fn has_half(graph: &Graph) -> bool {
     let f16 = Some(DType::F16);
     let of_value = |v: ValueId| {
         let value = graph.value(v);
-        value.ty.as_ref().and_then(|t| t.elem()) == f16 || value.init.as_ref().map(|t| t.dtype) == f16
+        let stored = value.init.as_ref().map(|t| t.dtype);
+        value.ty.as_ref().and_then(|t| t.elem()) == f16 || stored == f16 || stored == Some(DType::BF16)
     };
     let of_node = |id: NodeId| {
         let node = graph.node(id);
@@ -48,7 +49,8 @@ fn widen(graph: &mut Graph) -> Result<()> {
     let mut half = HashSet::new();
     for v in graph.values().collect::<Vec<_>>() {
         let value = graph.value_mut(v);
-        if let Some(t) = value.init.as_mut().filter(|t| t.dtype == DType::F16) {
+        // Constants in bf16 are weights that a Cast makes f32; tract has no such tensors.
+        if let Some(t) = value.init.as_mut().filter(|t| matches!(t.dtype, DType::F16 | DType::BF16)) {
             *t = single(t)?;
             value.ty = None;
             half.insert(v);

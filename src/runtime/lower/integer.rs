@@ -7,7 +7,7 @@
 //! `16 * high + low` into two products; where that does not help either, or the weight is not constant and long, the
 //! product runs in f64.
 
-use super::super::kernels::{DEQUANTIZE, REQUANTIZE, Requantize};
+use super::super::kernels::{DEQUANTIZE, DYNAMIC_QUANTIZE, REQUANTIZE, Requantize};
 use super::emit::Emit;
 use crate::error::{Context, Error, Result};
 use crate::ir::{AttributeValue, DType, Graph, NodeId, Tensor, ValueId};
@@ -140,6 +140,39 @@ pub(super) fn matmul_integer(graph: &mut Graph, id: NodeId) -> Result<()> {
         bias: None,
     };
     integer_result(&mut Emit { graph, node: id }, p)
+}
+
+/// `com.microsoft.MatMulIntegerToFloat`: a, b, a_scale, b_scale, a_zero, b_zero, bias (of the output's type).
+pub(super) fn matmul_to_float(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let v = slots(graph, id, 7)?;
+    let (x, w) = (need(&v, 0)?, need(&v, 1)?);
+    float_result(&mut Emit { graph, node: id }, [Some(x), v[2], v[4]], [Some(w), v[3], v[5]], v[6])
+}
+
+/// `com.microsoft.DynamicQuantizeMatMul`: a, b, b_scale, b_zero, bias.
+pub(super) fn dynamic_matmul(graph: &mut Graph, id: NodeId) -> Result<()> {
+    let v = slots(graph, id, 5)?;
+    let (x, w) = (need(&v, 0)?, need(&v, 1)?);
+    let mut emit = Emit { graph, node: id };
+    let [codes, scale, zero] = emit.nodes(DYNAMIC_QUANTIZE, &[Some(x)])?;
+    float_result(&mut emit, [Some(codes), Some(scale), Some(zero)], [Some(w), v[2], v[3]], v[4])
+}
+
+/// Makes the node the product of two operands (codes, scale, zero point) in float, and the sum with a float bias.
+fn float_result(
+    emit: &mut Emit,
+    [x, x_scale, x_zero]: [Option<ValueId>; 3],
+    [w, w_scale, w_zero]: [Option<ValueId>; 3],
+    bias: Option<ValueId>,
+) -> Result<()> {
+    let (x, w) = (need(&[x], 0)?, need(&[w], 0)?);
+    let p = Product { op: "MatMul", attributes: vec![], x, x_zero, x_axis: -2, w, w_zero, w_axis: -1, bias: None };
+    let acc = product(emit, p)?;
+    let inputs = [Some(acc.low), acc.high, None, x_scale, w_scale];
+    let axis = [("axis", AttributeValue::Int(-1))];
+    let Some(bias) = bias else { return emit.become_op(REQUANTIZE, &inputs, &axis) };
+    let product = emit.node(REQUANTIZE, &inputs, &axis)?;
+    emit.become_op("Add", &[Some(product), Some(bias)], &[])
 }
 
 /// Makes the node the int32 accumulators.

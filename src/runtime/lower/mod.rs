@@ -3,10 +3,12 @@
 mod allow;
 mod composite;
 mod copy;
+mod dynamic_lstm;
 mod emit;
 mod fold;
 mod half;
 mod integer;
+mod nbits;
 mod plain;
 mod repair;
 
@@ -80,6 +82,7 @@ fn prepare(graph: &mut Graph) -> Result<()> {
 /// Replaces what tract gets wrong or lacks.
 fn rewrite(graph: &mut Graph) -> Result<()> {
     fold::constants(graph)?;
+    fold::casts(graph)?;
     for id in graph.order()? {
         let label = graph.node(id).label();
         rewrite_node(graph, id).context(|| label)?;
@@ -108,6 +111,11 @@ fn rewrite_node(graph: &mut Graph, id: NodeId) -> Result<()> {
         "QLinearMatMul" if standard => return integer::qlinear_matmul(graph, id),
         "ConvInteger" if standard => return integer::conv_integer(graph, id),
         "MatMulInteger" if standard => return integer::matmul_integer(graph, id),
+        "DynamicQuantizeLSTM" if microsoft => return dynamic_lstm::rewrite(graph, id),
+        "MatMulIntegerToFloat" if microsoft => return integer::matmul_to_float(graph, id),
+        "DynamicQuantizeMatMul" if microsoft => return integer::dynamic_matmul(graph, id),
+        "MatMulNBits" if microsoft => return nbits::matmul(graph, id),
+        "GatherBlockQuantized" if microsoft => return nbits::gather(graph, id),
         "QGemm" if microsoft => return integer::qgemm(graph, id),
         "ConstantOfShape" if node.tensor("value").is_none() => {
             // The default is f32; tract's is f64.

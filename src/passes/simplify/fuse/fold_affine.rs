@@ -53,7 +53,7 @@ fn fold(look: Look, id: NodeId, c: ValueId, k: ValueId, constant_first: bool) ->
     let layer = Layer::of(graph, linear)?;
     let axis: ChannelAxis = layer.axis;
     let k = axis.spread(constant, layer.channels)?;
-    layer.absorb(&affine(&graph.node(id).op.op_type, k, constant_first)?, id)
+    layer.absorb(&affine(&graph.node(id).op.op_type, k, constant_first)?, id, "fold_affine", look.cx)
 }
 
 /// What an operator with the constant `k`, as its first operand or its second, does to each channel.

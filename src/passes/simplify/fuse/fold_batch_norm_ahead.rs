@@ -42,6 +42,7 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let w = graph.input(id, 1)?;
     let weight = graph.constant(w).filter(|t| t.dtype == DType::F32 && graph.only_use(w).is_some())?;
     let (outputs, input_of) = channels(look, id, weight, affine.scale.len())?;
+    look.cx.may_copy("fold_batch_norm_ahead", &node.label(), weight.stored_bytes()).then_some(())?;
     let data = floats(weight)?;
     let mut bias = match graph.input(id, 2) {
         Some(b) => floats(look.constant(b).filter(|t| t.dtype == DType::F32 && t.dims == [outputs])?)?,

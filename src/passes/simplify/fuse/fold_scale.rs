@@ -2,7 +2,7 @@
 
 use super::matching::{Look, floats, tensor_of};
 use crate::error::Result;
-use crate::ir::{DType, Graph, NodeId, ValueId};
+use crate::ir::{DType, Graph, NodeId, Tensor, ValueId};
 use crate::ops::spec::{OpKey, onnx};
 use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 use std::ops::Range;
@@ -14,7 +14,7 @@ use std::ops::Range;
 ///
 /// When: opset 7. `c` has one element and adds no axis. Each value on the way has no other use and is no graph output. The
 /// way ends at a MatMul, Gemm (alpha 1, beta 1), Conv or ConvTranspose with an f32 weight that has no other use, and a bias
-/// that is an f32 constant, or absent. The new parameters are finite.
+/// that is an f32 constant, or absent; together at most 16 MiB. The new parameters are finite.
 /// Why it is equal: all of it is linear, so the number may be multiplied anywhere. It is computed in f64.
 pub struct FoldScale;
 
@@ -62,6 +62,8 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     }
     let mut way = Way { look, steps: 0, found: vec![] };
     way.climb(v, None).then_some(())?;
+    let constants = way.found.iter().map(|s| look.constant(s.value).map_or(0, Tensor::stored_bytes));
+    worth_copying(look, id, "fold_scale", constants.sum()).then_some(())?;
     let mut patch = Patch::default();
     for scaled in way.found {
         let old = look.constant(scaled.value)?;
@@ -76,6 +78,19 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     }
     patch.replace(graph.output(id, 0)?, v);
     Some(patch)
+}
+
+/// Larger weights than these are not copied to save one multiplication by a number.
+const MOST_BYTES: usize = 16 << 20;
+
+/// Whether constants of so many bytes are worth a copy each in order to be rid of node `id`, a multiplication.
+pub(super) fn worth_copying(look: Look, id: NodeId, rule: &str, bytes: usize) -> bool {
+    let label = look.graph.node(id).label();
+    if bytes > MOST_BYTES {
+        look.cx.skip(rule, &label, "the weight that would take up the number is too large to copy for that");
+        return false;
+    }
+    look.cx.may_copy(rule, &label, bytes)
 }
 
 /// Columns (elements of the last axis) of a product.

@@ -1,5 +1,6 @@
 //! Multiplication by a number folds into the linear op behind it.
 
+use super::fold_scale::worth_copying;
 use super::matching::{Look, floats, tensor_of};
 use crate::error::Result;
 use crate::ir::{DType, Graph, NodeId, ValueId};
@@ -11,7 +12,7 @@ use crate::passes::{Effect, Patch, Rewrite, RuleContext};
 /// `MatMul(a * c, b * d)` is `MatMul(a * (c * d), b)`.
 ///
 /// When: opset 7. `c` has one element, is f32 and adds no axis; `m` has no other use and is no graph output. `W` is an f32
-/// constant with no other use, and the new one is finite. Not behind the formula of Gelu, whose last factor it would take:
+/// constant with no other use of at most 16 MiB, and the new one is finite. Not behind the formula of Gelu, whose last factor it would take:
 /// runtimes and `fuse_gelu` recognize it whole.
 /// Why it is equal: the op is linear in its first input, and padding with 0 stays padding with 0. Computed in f64.
 pub struct FoldScaleAhead;
@@ -43,6 +44,7 @@ fn apply(look: Look, id: NodeId) -> Option<Patch> {
     let first = Scaling::of(look, m)?;
     let own = graph.constant(w).filter(|t| t.dtype == DType::F32 && graph.only_use(w).is_some());
     let Some(weight) = own else { return merge(look, id, &first, w) };
+    worth_copying(look, first.node, "fold_scale_ahead", weight.stored_bytes()).then_some(())?;
     let data: Vec<f64> = floats(weight)?.into_iter().map(|x| x * first.factor).collect();
     let mut patch = Patch::default();
     let new = patch.constant(graph.name(w), tensor_of(DType::F32, &weight.dims, &data)?);

@@ -121,6 +121,7 @@ fn join(look: Look, key: &Key, members: &[Projection]) -> Option<Patch> {
         return None;
     }
     let first = members.first()?;
+    look.cx.may_copy("fuse_projections", &graph.node(first.node).label(), bytes).then_some(())?;
     let columns: usize = members.iter().map(|p| p.columns).sum();
     let mut patch = Patch::default();
     let hint = graph.name(graph.input(first.node, 1)?);

@@ -2,7 +2,7 @@
 
 use super::matching::{floats, tensor_of};
 use crate::ir::{DType, Dim, Graph, Node, NodeId, OpId, Tensor, ValueId};
-use crate::passes::{Patch, Ref};
+use crate::passes::{Patch, Ref, RuleContext};
 
 /// `y = c * scale + shift`, per channel.
 pub(in crate::passes::simplify) struct Affine {
@@ -106,12 +106,14 @@ impl<'a> Layer<'a> {
     }
 
     /// Replaces the layer and the affine map `last` behind it by one layer. `None` where a parameter that must change
-    /// is no constant, the weight that must change is shared, or a new parameter would not be finite.
-    pub fn absorb(&self, affine: &Affine, last: NodeId) -> Option<Patch> {
+    /// is no constant, the weight that must change is shared or too large to copy, or a new parameter would not be finite.
+    pub fn absorb(&self, affine: &Affine, last: NodeId, rule: &str, cx: &RuleContext) -> Option<Patch> {
         let y = self.graph.output(last, 0)?;
         let mut patch = Patch::default();
         let mut weight = Ref::Old(self.weight);
         if affine.scales() {
+            let bytes = self.graph.constant(self.weight)?.stored_bytes();
+            cx.may_copy(rule, &self.graph.node(self.id).label(), bytes).then_some(())?;
             let scaled = self.scaled_weight(affine)?;
             weight = patch.constant(self.graph.name(self.weight), scaled);
             // The old weight's only use is the layer that goes, so its name is free.

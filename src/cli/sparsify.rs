@@ -1,0 +1,109 @@
+//! `sardonyx sparsify`.
+
+use super::quantize::{DebugArgs, LabelArgs};
+use super::save::SaveArgs;
+use super::validate::{DataArgs, GateArgs, StateArgs};
+use super::{Common, Done, apply, output};
+use clap::Args;
+use sardonyx::passes::sparsify::{Goal, Pattern, SparsifyOptions};
+use sardonyx::recipe::{Recipe, SparsifyStep, ValidateStep};
+use std::path::PathBuf;
+
+/// Set weights to zero, store sparsely what is smaller that way, and measure what it cost.
+///
+/// The smallest magnitudes go. Weights that are mostly zero are written as sparse_initializer (never larger than dense);
+/// every command reads those. ONNX Runtime and tract make dense tensors of them: zeros save bytes in the file, not time.
+///
+/// Examples:
+///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --global
+///   sardonyx sparsify model.onnx -o sparse.onnx --pattern 2:4 --exclude Gemm
+///   sardonyx sparsify sparse.onnx -o dense.onnx --densify
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Sparsify {
+    /// The exported model.
+    input: PathBuf,
+    /// Where the result goes; may be the input itself.
+    #[arg(short, long, value_name = "FILE", required_unless_present = "print_recipe")]
+    output: Option<PathBuf>,
+    /// Set this share of the weights to zero (of each layer, or of all together with --global).
+    #[arg(long, value_name = "SHARE", group = "goal")]
+    sparsity: Option<f64>,
+    /// Set weights to zero whose magnitude is below.
+    #[arg(long, value_name = "X", group = "goal")]
+    threshold: Option<f32>,
+    /// Keep N of every M weights in a row along the input channels.
+    #[arg(long, value_name = "N:M", group = "goal")]
+    pattern: Option<Pattern>,
+    /// Rank the weights of all layers together, instead of taking the same share of each.
+    #[arg(long)]
+    global: bool,
+    /// Only layers that match: a name, a glob over names, or an operator type. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    include: Vec<String>,
+    /// Leave layers that match. May be repeated.
+    #[arg(long, value_name = "PATTERN")]
+    exclude: Vec<String>,
+    /// Leave the zeros in dense tensors.
+    #[arg(long)]
+    dense: bool,
+    /// Write sparse initializers as dense ones, bit for bit.
+    #[arg(long, conflicts_with = "dense")]
+    densify: bool,
+    /// Do not execute the result.
+    #[arg(long)]
+    no_validate: bool,
+    /// Data to compare on. Without it: random input, and the report says so.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    validate_data: Option<PathBuf>,
+    #[command(flatten)]
+    labels: LabelArgs,
+    #[command(flatten)]
+    state: StateArgs,
+    #[command(flatten)]
+    gate: GateArgs,
+    #[command(flatten)]
+    save: SaveArgs,
+    #[command(flatten)]
+    debug: DebugArgs,
+    /// Print the recipe that this command spells, and stop.
+    #[arg(long)]
+    print_recipe: bool,
+}
+
+impl Sparsify {
+    pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
+        let recipe = self.recipe();
+        if self.print_recipe {
+            output::print(&recipe.to_toml()?)?;
+            return Ok(Done::Ok);
+        }
+        apply::run_recipe(&recipe, &self.input, self.output.as_deref().unwrap_or(&self.input), common)
+    }
+
+    fn recipe(&self) -> Recipe {
+        let goal = match (self.sparsity, self.threshold, self.pattern) {
+            (Some(share), ..) => Some(Goal::Sparsity(share)),
+            (_, Some(limit), _) => Some(Goal::Threshold(limit)),
+            (.., pattern) => pattern.map(Goal::Pattern),
+        };
+        let options = SparsifyOptions {
+            goal,
+            global: self.global,
+            include: self.include.clone(),
+            exclude: self.exclude.clone(),
+            store: !self.dense,
+        };
+        let data = DataArgs {
+            data: self.validate_data.clone(),
+            label: self.labels.label.clone(),
+            samples: self.labels.validate_samples,
+            batch: None,
+            state: self.state.clone(),
+        };
+        let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
+        let (passes, save) = (self.debug.options(), self.save.options());
+        let sparsify = Some(SparsifyStep { densify: self.densify, options });
+        Recipe { sparsify, validate, passes, save, ..Recipe::default() }
+    }
+}

@@ -1,0 +1,18 @@
+//! Structured pruning: whole channels are removed, with everything that they are coupled to.
+//!
+//! Three things that have nothing to do with each other: which channels go together ([`crate::analysis::axis_groups`]),
+//! how much each one matters ([`Importance`]), and cutting them out ([`Slice`]).
+
+mod budget;
+mod importance;
+mod refit;
+mod select;
+mod slice;
+mod zero_state;
+
+pub use budget::Budget;
+pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
+pub use refit::{Anchor, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
+pub use select::{PruneOptions, Selected, Target, select};
+pub use slice::{ChannelMap, Cut, Slice, zero_consumers};
+pub use zero_state::EliminateZeroState;

@@ -1,0 +1,233 @@
+//! Repair without gradients: the weights that take the channels that stay are fitted to what all channels gave.
+
+use super::slice::Cut;
+use crate::analysis::axis_groups::{AxisGroups, Place, Role};
+use crate::analysis::shapes::Contexts;
+use crate::calibrate::Gram;
+use crate::error::{Error, Result};
+use crate::ir::{DType, Graph, Model, NodeId, Port, Tensor, ValueId};
+use crate::math::{Unfold, cholesky, matmul};
+use crate::ops;
+use crate::ops::spec::{Purpose, QuantRole};
+use crate::passes::Patch;
+
+/// Added to the diagonal of the normal equations, as a share of its mean.
+const DAMPING: f64 = 1e-3;
+
+/// A layer that loses input channels.
+#[derive(Clone, Debug)]
+pub struct RefitLayer {
+    /// The node.
+    pub node: NodeId,
+    /// Its weight.
+    pub weight: ValueId,
+    /// Axis of the weight over output channels, and over the input channels of which some go.
+    axes: (usize, usize),
+    /// Its input, by name.
+    pub input: String,
+    /// How it sees it.
+    pub unfold: Unfold,
+    /// What can take up a shift of the layer's outputs.
+    shift: Shift,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shift {
+    Nothing,
+    Bias(ValueId),
+    /// The mean of the BatchNormalization behind it.
+    Mean(ValueId),
+}
+
+/// The layers that a cut takes input channels from and that can be refitted: one group, a float weight of their own.
+pub fn refit_layers(model: &Model, groups: &AxisGroups, cut: &Cut) -> Vec<RefitLayer> {
+    let graph = &model.graph;
+    let contexts = Contexts::new(model, graph);
+    let mut found: Vec<RefitLayer> = vec![];
+    for t in groups.tied.iter().filter(|t| t.role == Role::Takes && cut.kept.contains_key(&t.place)) {
+        let cx = contexts.of(t.node);
+        let Some(spec) = ops::spec(&graph.node(t.node).op) else { continue };
+        let Some(role) = spec.weight(&cx).filter(|r| r.slot == t.slot && r.channel_axis != t.place.axis) else {
+            continue;
+        };
+        let Purpose::Product(Some((slot, unfold))) = role.purpose else { continue };
+        let weight = t.place.value;
+        let single = !matches!(&unfold, Unfold::Patches(p) if p.groups != 1);
+        let own = graph.use_count(weight) == 1 && graph.constant(weight).is_some_and(|c| c.dtype == DType::F32);
+        let Some(input) = graph.input(t.node, slot).filter(|_| single && own) else { continue };
+        if found.iter().any(|l| l.weight == weight) {
+            continue;
+        }
+        let bias = match spec.quant(&cx) {
+            QuantRole::Compute(role) => role.bias.and_then(|slot| graph.input(t.node, slot)),
+            _ => None,
+        };
+        let input = graph.name(input).to_string();
+        let axes = (role.channel_axis, t.place.axis);
+        found.push(RefitLayer { node: t.node, weight, axes, input, unfold, shift: shift(graph, t.node, bias) });
+    }
+    found
+}
+
+fn own_vector(graph: &Graph, v: ValueId) -> bool {
+    graph.use_count(v) == 1 && graph.constant(v).is_some_and(|t| t.dtype == DType::F32 && t.rank() == 1)
+}
+
+fn shift(graph: &Graph, node: NodeId, bias: Option<ValueId>) -> Shift {
+    if let Some(bias) = bias {
+        return if own_vector(graph, bias) { Shift::Bias(bias) } else { Shift::Nothing };
+    }
+    let behind = graph.output(node, 0).and_then(|y| graph.only_use(y)).filter(|u| u.port == Port::In(0));
+    let norm = behind.filter(|u| graph.node(u.node).op.is("BatchNormalization"));
+    match norm.and_then(|u| graph.input(u.node, 3)).filter(|&m| own_vector(graph, m)) {
+        Some(mean) => Shift::Mean(mean),
+        None => Shift::Nothing,
+    }
+}
+
+/// Fits the weight's kept columns so that the layer gives, on the data of `gram`, what it gave with all of them, in the
+/// least squares sense: `W' = W_S + W_R C_RS (C_SS + damping)^-1`, where `S` are the columns that stay and `R` those that
+/// go, and `C` the covariance of the columns where a bias (or the mean of a BatchNormalization) can take up the rest, else
+/// their second moments (He et al., Channel Pruning for Accelerating Very Deep Neural Networks, 2017, section 3.1).
+///
+/// The model keeps its shapes: cut it afterwards.
+///
+/// # Errors
+/// Statistics that do not belong to the layer.
+pub fn refit(model: &mut Model, layer: &RefitLayer, gram: &Gram, cut: &Cut) -> Result<()> {
+    let graph = &model.graph;
+    let (outer, inner) = layer.axes;
+    let misfit = || Error::internal("statistics that do not belong to the layer");
+    let t = graph.constant(layer.weight).ok_or_else(misfit)?;
+    let kept = cut.kept.get(&Place { value: layer.weight, axis: inner }).ok_or_else(misfit)?;
+    let (outputs, inputs) = (t.dims[outer], t.dims[inner]);
+    let taps: usize = t.dims.iter().skip(2).product();
+    let size = inputs * taps;
+    if gram.size != size || gram.count == 0 || t.rank() < 2 || outer.max(inner) != 1 {
+        return Err(misfit());
+    }
+    let mut data = t.to_f32()?;
+    let at = |o: usize, k: usize| {
+        let (c, tap) = (k / taps, k % taps);
+        if outer == 0 { (o * inputs + c) * taps + tap } else { (c * outputs + o) * taps + tap }
+    };
+    let stays: Vec<usize> = kept.iter().flat_map(|c| c * taps..(c + 1) * taps).collect();
+    let goes: Vec<usize> = (0..size).filter(|k| kept.binary_search(&(k / taps)).is_err()).collect();
+    let centred = !matches!(layer.shift, Shift::Nothing);
+    let (h, n) = (gram.matrix(0), gram.count as f64);
+    let mean = if centred { gram.mean(0) } else { vec![0.0; size] };
+    let c = |i: usize, j: usize| h[i * size + j] / n - mean[i] * mean[j];
+    let (s, r) = (stays.len(), goes.len());
+    let removed: Vec<f64> =
+        (0..outputs).flat_map(|o| goes.iter().map(move |&k| (o, k))).map(|(o, k)| data[at(o, k)].into()).collect();
+    let cross: Vec<f64> = goes.iter().flat_map(|&i| stays.iter().map(move |&j| (i, j))).map(|(i, j)| c(i, j)).collect();
+    let mut right = vec![0f64; outputs * s];
+    matmul((outputs, r, s), 1.0, (&removed, (r, 1)), (&cross, (s, 1)), 0.0, &mut right);
+    let mut factor: Vec<f64> =
+        stays.iter().flat_map(|&i| stays.iter().map(move |&j| (i, j))).map(|(i, j)| c(i, j)).collect();
+    let diagonal = (0..s).map(|k| factor[k * s + k]).sum::<f64>() / s.max(1) as f64;
+    (0..s).for_each(|k| factor[k * s + k] += DAMPING * diagonal + f64::MIN_POSITIVE);
+    if !cholesky(&mut factor, s) {
+        return Ok(()); // nothing ever came in: there is nothing to fit
+    }
+    let mut shifts = vec![0f64; outputs];
+    for (o, row) in right.chunks_mut(s.max(1)).enumerate() {
+        substitute(&factor, s, row);
+        let lost: f64 = goes.iter().map(|&k| f64::from(data[at(o, k)]) * mean[k]).sum();
+        let gained: f64 = row.iter().zip(&stays).map(|(d, &k)| d * mean[k]).sum();
+        shifts[o] = lost - gained;
+        for (d, &k) in row.iter().zip(&stays) {
+            data[at(o, k)] += *d as f32;
+        }
+    }
+    let mut patch = Patch::default();
+    let weight = Tensor { extra: t.extra.clone(), ..Tensor::from_f32(&t.dims, &data) };
+    patch.set_value(layer.weight, graph.ty(layer.weight).cloned(), Some(weight));
+    let (vector, sign) = match layer.shift {
+        Shift::Nothing => (None, 0.0),
+        Shift::Bias(v) => (Some(v), 1.0),
+        Shift::Mean(v) => (Some(v), -1.0),
+    };
+    if let Some(v) = vector {
+        let old = graph.constant(v).ok_or_else(misfit)?;
+        let new: Vec<f32> = old.to_f32()?.iter().zip(&shifts).map(|(b, s)| (f64::from(*b) + sign * s) as f32).collect();
+        if new.len() == outputs && old.len() == outputs {
+            let new = Tensor { extra: old.extra.clone(), ..Tensor::from_f32(&old.dims, &new) };
+            patch.set_value(v, graph.ty(v).cloned(), Some(new));
+        }
+    }
+    patch.apply(&mut model.graph)
+}
+
+/// Solves `l l^T x = b` in place.
+fn substitute(l: &[f64], n: usize, b: &mut [f64]) {
+    for i in 0..n {
+        let sum: f64 = l[i * n..i * n + i].iter().zip(&*b).map(|(l, x)| l * x).sum();
+        b[i] = (b[i] - sum) / l[i * n + i];
+    }
+    for i in (0..n).rev() {
+        b[i] /= l[i * n + i];
+        let x = b[i];
+        // Row by row, so that memory is read in order.
+        l[i * n..i * n + i].iter().zip(&mut *b).for_each(|(l, b)| *b -= l * x);
+    }
+}
+
+/// What re-estimation sets: a BatchNormalization's statistics, or the bias of a layer.
+#[derive(Clone, Debug)]
+pub struct Anchor {
+    /// The value whose moments count, by name, and its channel axis.
+    pub value: (String, usize),
+    /// Names of the mean and variance of the BatchNormalization.
+    pub statistics: (String, String),
+}
+
+/// BatchNormalizations with statistics of their own, in execution order.
+///
+/// # Errors
+/// A graph with a cycle.
+pub fn anchors(graph: &Graph) -> Result<Vec<Anchor>> {
+    let mut found = vec![];
+    for id in graph.order()?.into_iter().filter(|&id| graph.node(id).op.is("BatchNormalization")) {
+        let slots = [0, 3, 4].map(|slot| graph.input(id, slot));
+        let [Some(x), Some(mean), Some(var)] = slots else { continue };
+        if own_vector(graph, mean) && own_vector(graph, var) {
+            let name = |v| graph.name(v).to_string();
+            found.push(Anchor { value: (name(x), 1), statistics: (name(mean), name(var)) });
+        }
+    }
+    Ok(found)
+}
+
+/// Mean and mean square per channel.
+pub type Moments = (Vec<f32>, Vec<f32>);
+
+/// Moves a BatchNormalization's statistics by as much as its input moved: the mean by the difference of means, the variance
+/// by the ratio of variances. `before` are the moments of the channels that stayed, in the model before the cut.
+///
+/// # Errors
+/// Values that are gone.
+pub fn reestimate(model: &mut Model, anchor: &Anchor, before: &Moments, after: &Moments) -> Result<()> {
+    let graph = &model.graph;
+    let gone = || Error::internal("a statistic is gone");
+    let [mean, var] = [&anchor.statistics.0, &anchor.statistics.1].map(|name| graph.find(name));
+    let (mean, var) = (mean.ok_or_else(gone)?, var.ok_or_else(gone)?);
+    let read = |v| graph.constant(v).ok_or_else(gone)?.to_f32();
+    let (mut means, mut vars) = (read(mean)?, read(var)?);
+    if [before.0.len(), after.0.len(), vars.len()].iter().any(|&n| n != means.len()) {
+        return Err(Error::internal("moments of another number of channels"));
+    }
+    let variance = |m: &Moments, k: usize| f64::from(m.1[k]) - f64::from(m.0[k]) * f64::from(m.0[k]);
+    for k in 0..means.len() {
+        means[k] += after.0[k] - before.0[k];
+        let (old, new) = (variance(before, k), variance(after, k));
+        if old > 1e-12 && new > 1e-12 {
+            vars[k] = (f64::from(vars[k]) * new / old) as f32;
+        }
+    }
+    let mut patch = Patch::default();
+    for (v, data) in [(mean, means), (var, vars)] {
+        patch.set_value(v, graph.ty(v).cloned(), Some(Tensor::from_f32(&[data.len()], &data)));
+    }
+    patch.apply(&mut model.graph)
+}

@@ -1,0 +1,11 @@
+//! Unstructured and N:M sparsity: single weights become zero, and what is mostly zero is stored so.
+
+mod layers;
+mod magnitude;
+mod options;
+mod store;
+
+pub use layers::{SparseLayer, layers};
+pub use magnitude::Sparsify;
+pub use options::{Goal, Pattern, SparsifyOptions};
+pub use store::{Densify, StoreSparse};

@@ -1,0 +1,103 @@
+//! What the caller may choose.
+
+use crate::error::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::str::FromStr;
+
+/// Settings of sparsification. Every field has the default that the command line has.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub struct SparsifyOptions {
+    /// Which weights become zero; absent: none, and the step only stores what is zero already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub goal: Option<Goal>,
+    /// Rank the weights of all layers together instead of taking the same share of each.
+    pub global: bool,
+    /// Only layers that match one of these (name, glob over names, or operator type); empty = all.
+    pub include: Vec<String>,
+    /// No layer that matches one of these.
+    pub exclude: Vec<String>,
+    /// Store as `sparse_initializer` what is smaller that way.
+    pub store: bool,
+}
+
+/// Which weights become zero.
+#[derive(Clone, Copy, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Goal {
+    /// This share of the weights, 0 to 1, smallest magnitudes first.
+    Sparsity(f64),
+    /// Magnitudes below this.
+    Threshold(f32),
+    /// All but N of every M weights in a row along the input channels.
+    Pattern(Pattern),
+}
+
+/// N of every M weights stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern {
+    /// How many stay.
+    pub keep: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
+impl FromStr for Pattern {
+    type Err = Error;
+
+    fn from_str(s: &str) -> Result<Self> {
+        let wrong = || Error::usage(format!("pattern \"{s}\" is not N:M with 0 < N <= M, as 2:4"));
+        let (keep, of) = s.split_once(':').ok_or_else(wrong)?;
+        let (keep, of) = (keep.parse().map_err(|_| wrong())?, of.parse().map_err(|_| wrong())?);
+        if keep == 0 || keep > of { Err(wrong()) } else { Ok(Self { keep, of }) }
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.keep, self.of)
+    }
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = Error;
+
+    fn try_from(s: String) -> Result<Self> {
+        s.parse()
+    }
+}
+
+impl From<Pattern> for String {
+    fn from(p: Pattern) -> Self {
+        p.to_string()
+    }
+}
+
+impl Default for SparsifyOptions {
+    fn default() -> Self {
+        Self { goal: None, global: false, include: vec![], exclude: vec![], store: true }
+    }
+}
+
+impl SparsifyOptions {
+    /// Checks what the types do not.
+    ///
+    /// # Errors
+    /// A share outside of 0 to 1, a negative threshold.
+    pub fn check(&self) -> Result<()> {
+        match self.goal {
+            Some(Goal::Sparsity(s)) if !(0.0..=1.0).contains(&s) => {
+                Err(Error::usage(format!("sparsity must be between 0 and 1, not {s}")))
+            }
+            Some(Goal::Threshold(t)) if !t.is_finite() || t < 0.0 => {
+                Err(Error::usage(format!("a threshold must be a positive number, not {t}")))
+            }
+            Some(Goal::Pattern(_)) if self.global => {
+                Err(Error::usage("a pattern is the same for every layer: it goes without --global"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Trying precisions: what one assignment of precisions to layers costs, measured by execution.
+
+use super::progress::Silent;
+use super::quantize::{DEFAULT_BATCH, quantize};
+use super::run::{Fallback, open_data};
+use super::schema::{QuantizeStep, ValidateStep};
+use crate::drift::{self, OutputDrift};
+use crate::error::{Error, Result};
+use crate::io::{self, Dataset};
+use crate::ir::Model;
+use crate::passes::PassContext;
+use crate::passes::quantize::{Decision, Kind, Precision};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Precision by layer name.
+pub type Assignment = BTreeMap<String, Precision>;
+
+/// Samples that are compared on where the caller does not say: many runs are made.
+pub const PROBE_SAMPLES: usize = 64;
+
+/// A layer that can have another precision.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// Node name, which is unique.
+    pub name: String,
+    /// Operator.
+    pub op: String,
+    /// Multiply-accumulates; `None` where unknown.
+    pub macs: Option<u64>,
+}
+
+/// What an assignment costs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Measured {
+    /// The distance of each output.
+    pub outputs: Vec<OutputDrift>,
+    /// Size of the file.
+    pub bytes: u64,
+}
+
+impl Measured {
+    /// Largest squared relative L2 of an output: errors of layers add up in it, as far as they do not depend on each other.
+    pub fn energy(&self) -> f64 {
+        let worst = |o: &OutputDrift| if o.non_finite > 0 { f64::INFINITY } else { o.relative_l2 * o.relative_l2 };
+        self.outputs.iter().map(worst).fold(0.0, f64::max)
+    }
+}
+
+/// A model with its data.
+pub struct Trial<'a> {
+    original: &'a Model,
+    step: &'a QuantizeStep,
+    data: Dataset,
+    batch: usize,
+    /// Layers of the main graph that the step quantizes, in execution order.
+    pub layers: Vec<Layer>,
+    /// Layers without a name of their own: no option can name them.
+    pub unnamed: usize,
+}
+
+impl<'a> Trial<'a> {
+    /// Looks for the layers.
+    ///
+    /// # Errors
+    /// As quantization; data that do not fit.
+    pub fn new(original: &'a Model, step: &'a QuantizeStep, judge: &ValidateStep) -> Result<Self> {
+        let judge = ValidateStep { samples: judge.samples.or(Some(PROBE_SAMPLES)), ..judge.clone() };
+        let data =
+            open_data(&original.graph, &judge, Fallback { data: step.data.as_deref(), state: Some(&step.state) })?;
+        let batch = judge.batch.unwrap_or(DEFAULT_BATCH);
+        let mut model = original.clone();
+        let done = quantize(&mut model, step, &PassContext::default(), None, &Silent)?;
+        let (graph, structure) = (&done.prepared.graph, &done.plan.structure);
+        let mut seen = BTreeSet::new();
+        let twice: BTreeSet<&str> = graph.nodes().map(|n| &*graph.node(n).name).filter(|n| !seen.insert(*n)).collect();
+        let contexts = crate::analysis::shapes::Contexts::new(&done.prepared, graph);
+        let (mut layers, mut unnamed) = (vec![], 0);
+        for &id in &structure.order {
+            if !matches!(structure.decision(id), Decision::Integer(Kind::Compute(_)) | Decision::Stored) {
+                continue;
+            }
+            let node = graph.node(id);
+            if node.name.is_empty() || twice.contains(&*node.name) {
+                unnamed += 1;
+                continue;
+            }
+            let macs = crate::analysis::cost::node_macs(&contexts, graph, id);
+            layers.push(Layer { name: node.name.to_string(), op: node.op.to_string(), macs });
+        }
+        Ok(Self { original, step, data, batch, layers, unnamed })
+    }
+
+    /// Number of samples compared on, and whether they are made up.
+    pub fn samples(&self) -> (usize, bool) {
+        (self.data.len(), self.data.is_random())
+    }
+
+    /// Quantizes with the precisions and executes the result.
+    ///
+    /// # Errors
+    /// As quantization and comparison.
+    pub fn measure(&self, assignment: &Assignment) -> Result<Measured> {
+        let mut step = self.step.clone();
+        step.options.nodes.extend(assignment.iter().map(|(name, p)| (pattern(name), *p)));
+        let mut model = self.original.clone();
+        quantize(&mut model, &step, &PassContext::default(), None, &Silent)?;
+        let outputs = drift::compare(self.original, &model, &self.data, self.batch, &|| {})?;
+        Ok(Measured { outputs, bytes: io::encoded_size(&model)? })
+    }
+
+    /// All layers in `all`, but for one.
+    pub fn only(&self, all: Precision, name: &str, one: Precision) -> Assignment {
+        let other = |l: &Layer| (l.name.clone(), if l.name == name { one } else { all });
+        self.layers.iter().map(other).collect()
+    }
+
+    /// An error where there is nothing to try.
+    pub fn check(&self) -> Result<()> {
+        if self.layers.is_empty() {
+            return Err(Error::unsupported("no layer with a name of its own can be quantized"));
+        }
+        Ok(())
+    }
+}
+
+/// The name as a pattern that matches it alone.
+pub fn pattern(name: &str) -> String {
+    let plain = !name.contains(['*', '?', '[', ']', '{', '}', '\\', '!']);
+    if plain { name.to_string() } else { globset::escape(name) }
+}

@@ -1,0 +1,202 @@
+//! The pruning step: prepare, group, score, select, cut.
+
+use super::progress::Progress;
+use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
+use super::repair;
+use super::schema::PruneStep;
+use crate::analysis::axis_groups::{AxisGroups, Place, Role, axis_groups};
+use crate::analysis::opset;
+use crate::error::{Context, Result};
+use crate::io::{self, Dataset};
+use crate::ir::Model;
+use crate::passes::manager::{self, Check, PassReport};
+use crate::passes::prune::{
+    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, Selected, Slice, select,
+};
+use crate::passes::simplify::{
+    EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
+};
+use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
+use crate::runtime::{self, RuntimeEvaluator};
+use serde::Serialize;
+use std::collections::BTreeSet;
+
+/// Operator set that pruning needs: sizes and axes as inputs.
+const OPSET: i64 = 13;
+
+/// What pruning did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct PruneReport {
+    /// Channels of each group before and after; groups that stayed whole with the reason.
+    pub layers: Vec<PrunedLayer>,
+    /// Multiply-accumulates before and after.
+    pub macs: (u64, u64),
+    /// Parameters before and after.
+    pub params: (u64, u64),
+    /// Layers whose weights were refitted.
+    pub refitted: usize,
+    /// BatchNormalizations whose statistics were re-estimated.
+    pub reestimated: usize,
+    /// Samples that scores and repair come from; 0 where no data were needed.
+    pub samples: u64,
+    /// Whether they were random numbers for want of data.
+    pub random: bool,
+    /// What else a user should know.
+    pub notes: Vec<String>,
+}
+
+/// One group.
+#[derive(Clone, Debug, Serialize)]
+pub struct PrunedLayer {
+    /// Name of the group.
+    pub name: String,
+    /// Channels before.
+    pub before: usize,
+    /// Channels after.
+    pub after: usize,
+    /// Why it was left alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Prunes `model` in place.
+///
+/// # Errors
+/// Patterns that match nothing, data that do not fit, a model that is invalid or cannot be moved to operator set 13.
+pub fn prune(
+    model: &mut Model,
+    step: &PruneStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+    progress: &dyn Progress,
+) -> Result<(Vec<PassReport>, PruneReport)> {
+    step.options.check()?;
+    let mut passes = prepare(model, cx, check)?;
+    let mut report = PruneReport::default();
+    let groups = axis_groups(model, step.options.allow_inexact)?;
+    report.macs.0 = Budget::new(model).macs(&Cut::default());
+    report.params.0 = Budget::new(model).params(&Cut::default());
+    let importance = importance(model, step, &groups, progress, &mut report)?;
+    let selected = select(model, &groups, &*importance, &step.options)?;
+    report.layers = layers(&groups, &selected);
+    report.notes.extend(selected.note.clone());
+    if let Some(path) = &step.map {
+        let map: ChannelMap = selected.cut.map(&model.graph);
+        let json = serde_json::to_string(&map).map_err(|e| crate::Error::internal(format!("map: {e}")))?;
+        io::write_atomically(path, (json + "\n").as_bytes()).context(|| path.display().to_string())?;
+    }
+    let original = model.clone();
+    let data = if step.options.repair { Some(dataset(model, step)?) } else { None };
+    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+    let source = data.as_ref().map(|data| repair::Source { data, batch, progress });
+    if let Some(source) = &source {
+        (report.samples, report.random) = (source.data.len() as u64, source.data.is_random());
+        report.refitted = repair::refit_weights(model, &groups, &selected.cut, source)?;
+    }
+    let slice = Slice { cut: selected.cut.clone() };
+    passes.extend(manager::run(model, &[&slice], cx, check)?);
+    if let Some(source) = &source {
+        report.reestimated = repair::reestimate_statistics(&original, model, &selected.cut, source)?;
+    }
+    report.macs.1 = Budget::new(model).macs(&Cut::default());
+    report.params.1 = Budget::new(model).params(&Cut::default());
+    Ok((passes, report))
+}
+
+/// The rules that pruning needs, and no more: constants where shapes are known, so that they can be cut.
+///
+/// # Errors
+/// As [`prune`].
+pub fn prepare(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    crate::analysis::shapes::infer_types(model)?;
+    let fold = RewritePass::new(
+        "fold_constants",
+        vec![
+            Box::new(LiftConstants),
+            Box::new(FoldShapes),
+            Box::new(FoldConstantOfShape::for_weights()),
+            Box::new(FoldConstants { limit: FOLD_LIMIT }),
+            Box::new(EliminateIdentity),
+            Box::new(EliminateZeroState),
+        ],
+    )
+    .with_evaluator(&RuntimeEvaluator);
+    let passes: [&dyn Pass; 3] = [&LiftInitializerInputs, &RequireOpset, &fold];
+    manager::run(model, &passes, cx, check)
+}
+
+/// Raises the operator set to what cutting needs.
+struct RequireOpset;
+
+impl Pass for RequireOpset {
+    fn name(&self) -> &'static str {
+        "upgrade_opset"
+    }
+
+    fn effect(&self) -> Effect {
+        Effect::Exact
+    }
+
+    fn run(&self, model: &mut Model, _: &PassContext) -> Result<Outcome> {
+        if model.default_opset() >= OPSET {
+            return Ok(Outcome::default());
+        }
+        opset::require(model, OPSET)?;
+        Ok(Outcome { changes: 1, ..Outcome::default() })
+    }
+}
+
+fn importance(
+    model: &Model,
+    step: &PruneStep,
+    groups: &AxisGroups,
+    progress: &dyn Progress,
+    report: &mut PruneReport,
+) -> Result<Box<dyn Importance>> {
+    let options = &step.options;
+    if options.importance == Measure::Activation {
+        let wanted = observed(model, groups);
+        let data = dataset(model, step)?;
+        (report.samples, report.random) = (data.len() as u64, data.is_random());
+        let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+        progress.start("collecting activations", data.batches(batch).len());
+        let rms = runtime::channel_rms(model, &wanted, &data, batch, &|| progress.tick())?;
+        progress.finish();
+        let known = |((name, axis), rms): ((String, usize), Option<Vec<f32>>)| {
+            Some((name, (axis, rms?.into_iter().map(f64::from).collect())))
+        };
+        let values = wanted.into_iter().zip(rms).filter_map(known).collect();
+        return Ok(Box::new(ChannelMagnitudes { values, comparable: false }));
+    }
+    Ok(Box::new(Norm { measure: options.importance, seed: options.seed }))
+}
+
+/// What the layers take that channels could be removed from: (value, channel axis), each value once.
+fn observed(model: &Model, groups: &AxisGroups) -> Vec<(String, usize)> {
+    let free: BTreeSet<Place> =
+        groups.groups.iter().filter(|g| g.barrier.is_none()).flat_map(|g| g.axes.iter().copied()).collect();
+    let taken = groups.tied.iter().filter(|t| t.role == Role::Takes).map(|t| t.partner);
+    let places: BTreeSet<Place> = taken.filter(|p| free.contains(p)).collect();
+    let mut seen = BTreeSet::new();
+    let once = places.into_iter().filter(|p| seen.insert(p.value));
+    once.map(|p| (model.graph.name(p.value).to_string(), p.axis)).collect()
+}
+
+fn dataset(model: &Model, step: &PruneStep) -> Result<Dataset> {
+    let Some(path) = &step.data else {
+        return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
+    };
+    let mut data = Dataset::open(path, &model.graph, None)?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    Ok(data)
+}
+
+fn layers(groups: &AxisGroups, selected: &Selected) -> Vec<PrunedLayer> {
+    let layer = |(group, removed): (&crate::analysis::axis_groups::Group, &Vec<usize>)| PrunedLayer {
+        name: group.name.clone(),
+        before: group.classes.len(),
+        after: group.classes.len() - removed.len(),
+        reason: group.barrier.as_ref().map(|b| b.reason.clone()),
+    };
+    groups.groups.iter().zip(&selected.removed).map(layer).collect()
+}

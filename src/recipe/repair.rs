@@ -1,0 +1,98 @@
+//! Repair after pruning: collects statistics, refits weights, re-estimates BatchNormalization.
+
+use super::progress::Progress;
+use crate::analysis::axis_groups::{AxisGroups, Place};
+use crate::calibrate::Gram;
+use crate::error::Result;
+use crate::io::Dataset;
+use crate::ir::{Dim, Graph, Model};
+use crate::math::Unfold;
+use crate::passes::prune::{Cut, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
+use crate::runtime;
+
+/// Bytes that second-order statistics may take at once; what does not fit is collected in another run over the data.
+const BUDGET: usize = 768 << 20;
+
+/// At most this many runs over the data for re-estimation.
+const MOST_RUNS: usize = 24;
+
+/// The data, and how they are run.
+pub(super) struct Source<'a> {
+    pub data: &'a Dataset,
+    pub batch: usize,
+    pub progress: &'a dyn Progress,
+}
+
+/// Refits the weights that lose inputs, in the model before the cut; returns how many.
+pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, source: &Source) -> Result<usize> {
+    // Every fit is to the activations of the model as it came.
+    let original = model.clone();
+    let layers = refit_layers(&original, groups, cut);
+    let mut rest = &layers[..];
+    while !rest.is_empty() {
+        let mut room = BUDGET;
+        let fits = |l: &&RefitLayer| {
+            let bytes = Gram::bytes(1, columns(&original.graph, l));
+            let fits = bytes <= room || room == BUDGET;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        let n = rest.iter().take_while(fits).count().max(1);
+        let (part, after) = rest.split_at(n);
+        rest = after;
+        let inputs: Vec<(String, Unfold)> = part.iter().map(|l| (l.input.clone(), l.unfold.clone())).collect();
+        let batches = source.data.batches(source.batch).len();
+        source.progress.start("collecting second-order statistics", batches);
+        let tick = || source.progress.tick();
+        let grams = runtime::collect_grams(&original, &inputs, source.data, source.batch, &tick)?;
+        source.progress.finish();
+        for (layer, gram) in part.iter().zip(&grams) {
+            refit(model, layer, gram, cut)?;
+        }
+    }
+    Ok(layers.len())
+}
+
+fn columns(graph: &Graph, layer: &RefitLayer) -> usize {
+    let dims = graph.ty(layer.weight).and_then(|t| t.shape()).unwrap_or_default();
+    let (rows, all) = (dims.first().and_then(Dim::known).unwrap_or(1), dims.iter().filter_map(Dim::known));
+    all.product::<usize>() / rows.max(1)
+}
+
+/// Lets the statistics of each BatchNormalization follow its input, front to back; returns how many.
+pub(super) fn reestimate_statistics(original: &Model, pruned: &mut Model, cut: &Cut, source: &Source) -> Result<usize> {
+    let all = anchors(&pruned.graph)?;
+    let values: Vec<(String, usize)> = all.iter().map(|a| a.value.clone()).collect();
+    if values.is_empty() {
+        return Ok(0);
+    }
+    let per_run = all.len().div_ceil(MOST_RUNS);
+    let batches = source.data.batches(source.batch).len();
+    source.progress.start("re-estimating statistics", batches * (1 + all.len().div_ceil(per_run)));
+    let tick = || source.progress.tick();
+    let before = runtime::channel_moments(original, &values, source.data, source.batch, &tick)?;
+    for (part, before) in all.chunks(per_run).zip(before.chunks(per_run)) {
+        let values: Vec<(String, usize)> = part.iter().map(|a| a.value.clone()).collect();
+        let after = runtime::channel_moments(pruned, &values, source.data, source.batch, &tick)?;
+        for ((anchor, before), after) in part.iter().zip(before).zip(&after) {
+            if let (Some(before), Some(after)) = (before, after) {
+                let stayed = stayed(&original.graph, cut, &anchor.value, before);
+                reestimate(pruned, anchor, &stayed, after)?;
+            }
+        }
+    }
+    source.progress.finish();
+    Ok(all.len())
+}
+
+/// The moments of the channels that stay.
+fn stayed(graph: &Graph, cut: &Cut, (name, axis): &(String, usize), all: &Moments) -> Moments {
+    let place = graph.find(name).map(|value| Place { value, axis: *axis });
+    match place.and_then(|p| cut.kept.get(&p)) {
+        None => all.clone(),
+        Some(kept) => {
+            let pick = |v: &[f32]| kept.iter().filter_map(|&k| v.get(k).copied()).collect();
+            (pick(&all.0), pick(&all.1))
+        }
+    }
+}

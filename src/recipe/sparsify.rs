@@ -1,0 +1,79 @@
+//! The sparsification step.
+
+use super::schema::SparsifyStep;
+use crate::analysis::shapes;
+use crate::error::Result;
+use crate::ir::{Graph, Model, Tensor, TensorData};
+use crate::passes::manager::{self, Check, PassReport};
+use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
+use crate::passes::sparsify::{Densify, Sparsify, StoreSparse, layers};
+use crate::passes::{Pass, PassContext, RewritePass};
+use serde::Serialize;
+
+/// What sparsification did.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SparsifyReport {
+    /// Weights of products, in execution order.
+    pub layers: Vec<SparseWeight>,
+    /// Bytes of all constants of the main graph, before and after.
+    pub bytes: (u64, u64),
+    /// Constants that are stored sparsely, before and after.
+    pub sparse: (usize, usize),
+}
+
+/// One weight.
+#[derive(Clone, Debug, Serialize)]
+pub struct SparseWeight {
+    /// Name.
+    pub name: String,
+    /// Elements.
+    pub elements: usize,
+    /// Elements that are not zero, before and after.
+    pub nonzero: (usize, usize),
+}
+
+/// Sparsifies `model` in place.
+///
+/// # Errors
+/// Patterns that match nothing, weights that are no numbers.
+pub fn sparsify(
+    model: &mut Model,
+    step: &SparsifyStep,
+    cx: &PassContext,
+    check: Option<&Check>,
+) -> Result<(Vec<PassReport>, SparsifyReport)> {
+    step.options.check()?;
+    shapes::infer_types(model)?;
+    let before = totals(&model.graph);
+    let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
+    let mut passes = manager::run(model, &[&LiftInitializerInputs, &lift], cx, check)?;
+    let mut report = SparsifyReport::default();
+    let weights = layers(model, &step.options)?;
+    for layer in &weights {
+        let Some(t) = model.graph.constant(layer.weight) else { continue };
+        let (name, nonzero) = (model.graph.name(layer.weight).to_string(), t.count_nonzero()?);
+        report.layers.push(SparseWeight { name, elements: t.len(), nonzero: (nonzero, nonzero) });
+    }
+    let zeros = Sparsify { options: step.options.clone() };
+    let mut rest: Vec<&dyn Pass> = vec![&zeros];
+    if step.densify {
+        rest.push(&Densify);
+    } else if step.options.store {
+        rest.push(&StoreSparse);
+    }
+    passes.extend(manager::run(model, &rest, cx, check)?);
+    for layer in &mut report.layers {
+        let weight = model.graph.find(&layer.name).and_then(|v| model.graph.constant(v));
+        layer.nonzero.1 = weight.map_or(Ok(0), Tensor::count_nonzero)?;
+    }
+    let after = totals(&model.graph);
+    (report.bytes, report.sparse) = ((before.0, after.0), (before.1, after.1));
+    Ok((passes, report))
+}
+
+/// Bytes of the constants, and how many of them are sparse.
+fn totals(graph: &Graph) -> (u64, usize) {
+    let constants = || graph.values().filter_map(|v| graph.value(v).init.as_ref());
+    let bytes = constants().map(|t| t.stored_bytes() as u64).sum();
+    (bytes, constants().filter(|t| matches!(t.data, TensorData::Sparse(_))).count())
+}
