@@ -74,6 +74,7 @@ fn asked(schema: Schema, mode: &str, question: impl Fn(&InferContext) -> bool) -
     for name in ["body", "then_branch", "else_branch"] {
         node.set(name, AttributeValue::Graph(Box::new(body())));
     }
+    node.set("num_scan_inputs", 1i64.into());
     node.output_slots = 1;
     let matrix = Type::tensor(DType::F32, &[2, 2]);
     let known = || Some(Known { ty: Some(&matrix), ..Known::default() });
