@@ -32,7 +32,7 @@ pub(super) struct Band<'a> {
 }
 
 /// Rounds the rows of one group of a layer: column after column, each taking up what the errors of those before it do to
-/// the output; then codes and scales are improved in turns (see [`refine`]).
+/// the output; then codes and scales are improved in turns (`refine`).
 ///
 /// The levels are those that [`nearest`] finds, with errors weighted by the diagonal of the objective. Scales do not go
 /// below `least`, per row.
