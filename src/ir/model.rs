@@ -46,6 +46,13 @@ impl Model {
         }
     }
 
+    /// [`Self::import`], where an operator of the domain is in the graph or in a body.
+    pub(crate) fn import_if_used(&mut self, domain: &str, version: i64) {
+        if uses_domain(&self.graph, domain) {
+            self.import(domain, version);
+        }
+    }
+
     /// Sets the version of the default domain. Only `analysis::opset`, which upgrades the nodes, may call it.
     pub(crate) fn set_default_opset(&mut self, version: i64) {
         match self.opsets.iter_mut().find(|o| canonical_domain(o.domain()).is_empty()) {
@@ -65,4 +72,9 @@ impl Model {
 /// `""` for both spellings of the default domain, else the domain itself.
 pub fn canonical_domain(domain: &str) -> &str {
     if domain == "ai.onnx" { "" } else { domain }
+}
+
+fn uses_domain(graph: &Graph, domain: &str) -> bool {
+    let uses = |n| &*graph.node(n).op.domain == domain || graph.node(n).bodies().any(|b| uses_domain(b, domain));
+    graph.nodes().any(uses)
 }

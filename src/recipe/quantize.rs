@@ -8,7 +8,7 @@ use crate::analysis::opset;
 use crate::calibrate::{CalibrationTable, Method, QuantParams, RangeSpec};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
-use crate::ir::{DType, Graph, MICROSOFT, Model};
+use crate::ir::{DType, MICROSOFT, Model};
 use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::weight_only::{Reached, WeightPlan, WriteWeights};
@@ -247,19 +247,11 @@ fn store_weights(
     let mut reports = fold_weights(model, cx, check)?;
     let dynamic = RewritePass::new("dynamic_lstm", vec![Box::new(DynamicLstm::new(options)?)]);
     reports.extend(manager::run(model, &[&dynamic], cx, check)?);
-    if model.opset(MICROSOFT).is_none() && has_domain(&model.graph) {
-        model.import(MICROSOFT, 1);
-    }
+    model.import_if_used(MICROSOFT, 1);
     let rule = StoreWeights::new(model, options)?;
     let store = RewritePass::new("store_weights", vec![]).with_graph_rules(vec![Box::new(rule)]);
     reports.extend(manager::run(model, &[&store], cx, check)?);
     Ok(reports)
-}
-
-/// Whether an operator of ONNX Runtime's domain is in the graph or in a body.
-fn has_domain(graph: &Graph) -> bool {
-    let own = |n| &*graph.node(n).op.domain == MICROSOFT || graph.node(n).bodies().any(has_domain);
-    graph.nodes().any(own)
 }
 
 /// Computes weights that the graph computes from constants, so that they can be rounded.

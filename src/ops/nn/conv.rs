@@ -7,7 +7,7 @@ use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, o
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
 use crate::ops::rules::{count, int, is_f32, output};
 use crate::ops::spec::{ComputeRole, InferContext, Inferred, OpSpec, Purpose, QuantRole, Schema, WeightRole, op};
-use crate::ops::window::{conv_patches, conv_shape, last_three, placed};
+use crate::ops::window::{Placed, conv_patches, conv_shape, last_three, placed};
 
 /// Convolution.
 pub struct Conv;
@@ -103,8 +103,12 @@ pub fn narrow_groups(cx: &LinkContext, kept: &Kept, w: usize) -> Narrowed {
 }
 
 /// The sizes of a convolution of `x` with `w` that gives `y`.
-pub fn geometry(cx: &InferContext, x: &[usize], w: &[usize], y: &[usize]) -> Result<ConvGeometry> {
-    let axes = placed(cx, &w[2..], &x[2..], &y[2..])?;
+fn geometry(cx: &InferContext, x: &[usize], w: &[usize], y: &[usize]) -> Result<ConvGeometry> {
+    sized(cx, x, w, y, placed(cx, &w[2..], &x[2..], &y[2..])?)
+}
+
+/// The sizes of a convolution of `x` with `w` that gives `y`, whose windows lie as `axes` say.
+pub fn sized(cx: &InferContext, x: &[usize], w: &[usize], y: &[usize], axes: [Placed; 3]) -> Result<ConvGeometry> {
     let groups = int(cx, "group", 1)?.max(1) as usize;
     Ok(ConvGeometry {
         batch: x[0],

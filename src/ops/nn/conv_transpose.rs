@@ -5,6 +5,7 @@ use crate::ir::{Dim, Type};
 use crate::math::{Array, Blocks, ConvGeometry, conv_backward, conv_forward};
 use crate::ops::axes::{AxisLinks, AxisMap, Kept, LinkContext, Narrowed, input, output as out};
 use crate::ops::gradient::{Backward, Computed, Element, Forward, Gradients, Rule, rule};
+use crate::ops::nn::conv::sized;
 use crate::ops::rules::{count, int, ints, is_f32, mul_dims, output, string};
 use crate::ops::spec::{InferContext, Inferred, OpSpec, Purpose, Schema, StoredRole, WeightRole, op};
 use crate::ops::window::{Window, kernel_of, last_three, placed};
@@ -123,19 +124,7 @@ fn geometry(cx: &InferContext, x: &[usize], w: &[usize], y: &[usize]) -> Result<
             a.before = if auto == "SAME_UPPER" { total / 2 } else { total - total / 2 };
         }
     }
-    let groups = int(cx, "group", 1)?.max(1) as usize;
-    Ok(ConvGeometry {
-        batch: x[0],
-        groups,
-        inputs: w[1],
-        outputs: w[0] / groups,
-        input: output,
-        output: input,
-        kernel: axes.map(|a| a.kernel),
-        stride: axes.map(|a| a.stride),
-        dilation: axes.map(|a| a.dilation),
-        pad: axes.map(|a| a.before),
-    })
+    sized(cx, y, w, x, axes)
 }
 
 fn forward<T: Element>(f: &Forward<T>) -> Result<Computed<T>> {

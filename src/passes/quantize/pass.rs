@@ -29,10 +29,7 @@ impl Pass for WritePlan {
         let changes = self.plan.structure.integer_nodes().count();
         patch.apply(&mut model.graph)?;
         model.graph.eliminate_dead()?;
-        let graph = &model.graph;
-        if graph.nodes().any(|n| &*graph.node(n).op.domain == MICROSOFT) {
-            model.import(MICROSOFT, 1);
-        }
+        model.import_if_used(MICROSOFT, 1);
         let note = |text| Note { pass: self.name().into(), subject: String::new(), text };
         Ok(Outcome { changes, notes: notes.into_iter().map(note).collect(), ..Outcome::default() })
     }

@@ -45,10 +45,7 @@ impl Pass for WriteDynamic {
         }
         writer.patch.apply(&mut model.graph)?;
         model.graph.eliminate_dead()?;
-        let graph = &model.graph;
-        if graph.nodes().any(|n| &*graph.node(n).op.domain == MICROSOFT) {
-            model.import(MICROSOFT, 1);
-        }
+        model.import_if_used(MICROSOFT, 1);
         Ok(Outcome { changes, ..Outcome::default() })
     }
 }

@@ -28,10 +28,7 @@ impl Pass for WriteWeights {
         let patch = emit(&model.graph, &self.plan)?;
         patch.apply(&mut model.graph)?;
         model.graph.eliminate_dead()?;
-        let graph = &model.graph;
-        if graph.nodes().any(|n| &*graph.node(n).op.domain == MICROSOFT) {
-            model.import(MICROSOFT, 1);
-        }
+        model.import_if_used(MICROSOFT, 1);
         Ok(Outcome { changes: self.plan.weights.len(), ..Outcome::default() })
     }
 }
