@@ -145,8 +145,12 @@ impl Place {
 mod tests {
     use super::*;
 
+    /// Held by each test here: one of them takes every place that [`MAPS`] has, and the others need one.
+    static ALONE: Mutex<()> = Mutex::new(());
+
     #[test]
     fn places_of_mapped_bytes() {
+        let _alone = locked(&ALONE);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data");
         let content: Vec<u8> = (0..10_000u32).map(|k| k as u8).collect();
@@ -176,6 +180,7 @@ mod tests {
     /// A process may hold so many files open: exporters once wrote one per tensor.
     #[test]
     fn more_maps_than_files_may_be_open() {
+        let _alone = locked(&ALONE);
         let folder = tempfile::tempdir().unwrap();
         let maps: Vec<Bytes> = (0..1500)
             .map(|k| {
@@ -189,6 +194,7 @@ mod tests {
 
     #[test]
     fn a_file_that_became_shorter_is_an_error() {
+        let _alone = locked(&ALONE);
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("data");
         std::fs::write(&path, vec![1; 100_000]).unwrap();
