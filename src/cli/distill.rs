@@ -64,6 +64,12 @@ pub struct Distill {
     /// Loss of an output: kl (scores of classes), probabilities, mse, cosine or none. May be repeated.
     #[arg(long, value_name = "OUTPUT=LOSS", value_parser = loss)]
     loss: Vec<(String, LossKind)>,
+    /// Weight of features: intermediate values that both models have (ends of blocks) are held against each other too.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().feature_weight)]
+    feature_weight: f64,
+    /// Which channels the student kept, as `prune --map` wrote it: features with fewer channels can be compared too.
+    #[arg(long, value_name = "FILE.json")]
+    map: Option<PathBuf>,
     /// Share of the loss that --label decides.
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().label_weight)]
     label_weight: f64,
@@ -144,6 +150,7 @@ impl Distill {
             warm_up: self.warm_up,
             clip: self.clip,
             temperature: self.temperature,
+            feature_weight: self.feature_weight,
             label_weight: self.label_weight,
             losses: self.loss.iter().cloned().collect(),
             held_out: self.held_out,
@@ -158,6 +165,7 @@ impl Distill {
         let label = self.labels.label.clone().filter(|_| self.label_weight > 0.0);
         let step = DistillStep {
             teacher: self.teacher.clone(),
+            map: self.map.clone(),
             data: self.data.clone(),
             label,
             samples: self.samples,

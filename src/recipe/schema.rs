@@ -241,6 +241,9 @@ impl Default for CalibrationMethod {
 pub struct DistillStep {
     /// The teacher's file.
     pub teacher: PathBuf,
+    /// Which elements of the teacher's values the student kept, as pruning writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<PathBuf>,
     /// Training data.
     pub data: PathBuf,
     /// The array of integer class labels.

@@ -2,6 +2,7 @@
 
 use super::augment::Augment;
 use super::distill_options::DistillOptions;
+use super::features::{Feature, KeptElements, features};
 use super::optimizer::{Optimizer, clip, rate_at};
 use super::random::Random;
 use super::samples::Samples;
@@ -17,6 +18,21 @@ use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::time::Instant;
+
+/// What a student learns from.
+#[derive(Clone, Copy)]
+pub struct Teacher<'a> {
+    /// The model.
+    pub model: &'a Model,
+    /// Which elements of its values the student kept; `None`: all, where names are the same.
+    pub kept: Option<&'a KeptElements>,
+}
+
+impl<'a> From<&'a Model> for Teacher<'a> {
+    fn from(model: &'a Model) -> Self {
+        Self { model, kept: None }
+    }
+}
 
 /// How far a run is.
 pub struct Status {
@@ -60,6 +76,9 @@ pub struct Distillation {
     pub kept_zeros: usize,
     /// Loss of each output.
     pub losses: BTreeMap<String, LossKind>,
+    /// Intermediate values that were held against the teacher's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub features: Vec<String>,
     /// Loss on what is held out before the first step.
     pub before: f64,
     /// The same of the parameters that were kept: the best.
@@ -95,8 +114,8 @@ const LEAST_ROWS: usize = 8;
 /// # Errors
 /// Inputs or outputs of teacher and student that do not match; fewer than two samples; a student without a trainable
 /// parameter; NaN before anything was learnt, with the node that made it. The student is as before then.
-pub fn distill(
-    teacher: &Model,
+pub fn distill<'a>(
+    teacher: impl Into<Teacher<'a>>,
     student: &mut Model,
     data: &Dataset,
     options: &DistillOptions,
@@ -107,13 +126,30 @@ pub fn distill(
     let untie = RewritePass::new("untie_identity", vec![Box::new(UntieIdentity)]);
     manager::run(&mut model, &[&untie], &PassContext::default(), None)?;
     let samples = Samples::read(data)?;
-    let network = Network::<f32>::new(&model, &NetworkOptions::default())?;
-    let mut run = Run::new(&network, teacher, &samples, options)?;
+    let teacher = teacher.into();
+    let features = match options.feature_weight > 0.0 {
+        true => features(teacher.model, &model, teacher.kept.unwrap_or(&KeptElements::new()))?,
+        false => vec![],
+    };
+    if features.is_empty() && options.feature_weight > 0.0 {
+        return Err(Error::usage("teacher and student have no intermediate value in common to match: leave features out"));
+    }
+    let network = Network::<f32>::new(&with_outputs(&model, &features), &NetworkOptions::default())?;
+    let mut run = Run::new(&network, (teacher.model, &model), features, &samples, options)?;
     run.train(watch)?;
     run.finish()?;
     run.best.0.write(&mut model)?;
     *student = model;
     Ok(run.report)
+}
+
+/// The model with features as outputs after its own.
+fn with_outputs(model: &Model, features: &[Feature]) -> Model {
+    let mut model = model.clone();
+    let more = features.iter().filter_map(|f| model.graph.find(&f.name));
+    let outputs = model.graph.outputs().iter().copied().chain(more).collect();
+    model.graph.set_outputs(outputs);
+    model
 }
 
 struct Run<'a> {
@@ -136,7 +172,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         network: &'a Network<f32>,
-        teacher: &Model,
+        (teacher, student): (&Model, &Model),
+        features: Vec<Feature>,
         samples: &'a Samples,
         options: &'a DistillOptions,
     ) -> Result<Self> {
@@ -158,7 +195,8 @@ impl<'a> Run<'a> {
         if !augment.is_nothing() && !samples.feed(0).values().any(Augment::takes) {
             return Err(Error::usage("flip and shift are for images: no input is float32 of rank 4"));
         }
-        let targets = Targets::new(teacher, network.model(), samples, augment, options)?;
+        let names = features.iter().map(|f| f.name.clone()).collect();
+        let targets = Targets::new(teacher, student, features, samples, augment, options)?;
         let trained = network.trained(samples.feed(0))?;
         let sizes = trained.iter().zip(parameters.list()).filter(|(t, _)| **t);
         let elements = sizes.map(|(_, p)| p.dims.iter().product::<usize>());
@@ -167,6 +205,7 @@ impl<'a> Run<'a> {
             held_out_samples: held_out.len(),
             trained: (trained.iter().filter(|t| **t).count(), elements.sum()),
             frozen: network.frozen(samples.feed(0))?,
+            features: names,
             ..Distillation::default()
         };
         if report.trained.0 == 0 {

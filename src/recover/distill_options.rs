@@ -28,6 +28,8 @@ pub struct DistillOptions {
     pub clip: f64,
     /// Temperature of the softmax of scores.
     pub temperature: f64,
+    /// Weight of the mean relative squared error of features: intermediate values that teacher and student have in common.
+    pub feature_weight: f64,
     /// Share of the loss that the labels decide, where there are labels.
     pub label_weight: f64,
     /// Losses of outputs, by name, where not the usual one.
@@ -60,6 +62,7 @@ impl Default for DistillOptions {
             warm_up: 0.05,
             clip: 5.0,
             temperature: 3.0,
+            feature_weight: 0.0,
             label_weight: 0.0,
             losses: BTreeMap::new(),
             held_out: 0.1,
@@ -88,8 +91,9 @@ impl DistillOptions {
         if let Some((name, x)) = shares.into_iter().find(|(_, x)| !(0.0..=1.0).contains(x)) {
             return Err(Error::usage(format!("{name} must lie between 0 and 1, not {x}")));
         }
-        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            return Err(Error::usage(format!("weight-decay must not be negative, not {}", self.weight_decay)));
+        let weights = [("weight-decay", self.weight_decay), ("feature-weight", self.feature_weight)];
+        if let Some((name, x)) = weights.into_iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
+            return Err(Error::usage(format!("{name} must not be negative, not {x}")));
         }
         let counts = [("batch", self.batch), ("epochs", self.epochs), ("patience", self.patience)];
         match counts.into_iter().find(|(_, n)| *n == 0) {

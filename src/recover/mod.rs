@@ -8,6 +8,7 @@
 mod augment;
 mod distill;
 mod distill_options;
+mod features;
 mod importance;
 pub mod loss;
 mod network;
@@ -20,8 +21,9 @@ mod samples;
 mod tape;
 mod target;
 
-pub use distill::{Distillation, Point, Status, distill};
+pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
+pub use features::{Feature, KeptElements, features};
 pub use importance::{Importance, ImportanceOptions, Measure, importance};
 pub use network::{Network, NetworkOptions};
 pub use optimizer::Method;
