@@ -36,6 +36,9 @@ pub struct Prune {
     /// Keep this share of the parameters.
     #[arg(long, value_name = "SHARE", group = "target")]
     params: Option<f64>,
+    /// Keep this share of the time, measured in tract on one thread.
+    #[arg(long, value_name = "SHARE", group = "target")]
+    latency: Option<f64>,
     /// Rank the channels of all layers together, instead of taking the same share of each.
     #[arg(long)]
     global: bool,
@@ -51,6 +54,9 @@ pub struct Prune {
     /// Keep at least this many channels of each layer.
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_channels: usize,
+    /// Get to the target in N rounds, each scoring (and repairing) what the one before left.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    iterative: usize,
     /// Cut axes too that are normalized or reduced over: the result then differs from a masked original.
     #[arg(long)]
     allow_inexact: bool,
@@ -112,6 +118,8 @@ pub enum MeasureArg {
     Random,
     /// Root mean square of the activations on --data.
     Activation,
+    /// What the layers behind lose on --data after their best refit.
+    Hessian,
 }
 
 impl From<MeasureArg> for Measure {
@@ -123,6 +131,7 @@ impl From<MeasureArg> for Measure {
             MeasureArg::Fpgm => Measure::Fpgm,
             MeasureArg::Random => Measure::Random,
             MeasureArg::Activation => Measure::Activation,
+            MeasureArg::Hessian => Measure::Hessian,
         }
     }
 }
@@ -138,9 +147,10 @@ impl Prune {
     }
 
     fn recipe(&self) -> Recipe {
-        let target = match (self.ratio, self.macs, self.params) {
-            (_, Some(left), _) => Target::Macs(left),
-            (_, _, Some(left)) => Target::Params(left),
+        let target = match (self.ratio, self.macs, self.params, self.latency) {
+            (_, Some(left), ..) => Target::Macs(left),
+            (_, _, Some(left), _) => Target::Params(left),
+            (.., Some(left)) => Target::Latency(left),
             (ratio, ..) => Target::Ratio(ratio.unwrap_or(0.5)),
         };
         let options = PruneOptions {
@@ -151,6 +161,7 @@ impl Prune {
             round_to: self.round_to,
             min_channels: self.min_channels,
             allow_inexact: self.allow_inexact,
+            iterations: self.iterative,
             repair: self.repair,
             include: self.include.clone(),
             exclude: self.exclude.clone(),

@@ -4,8 +4,8 @@ use super::quantize::{DebugArgs, LabelArgs};
 use super::save::SaveArgs;
 use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply, output};
-use clap::Args;
-use sardonyx::passes::sparsify::{Goal, Pattern, SparsifyOptions};
+use clap::{Args, ValueEnum};
+use sardonyx::passes::sparsify::{Block, Goal, Measure, Pattern, SparsifyOptions};
 use sardonyx::recipe::{Recipe, SparsifyStep, ValidateStep};
 use std::path::PathBuf;
 
@@ -35,6 +35,12 @@ pub struct Sparsify {
     /// Keep N of every M weights in a row along the input channels.
     #[arg(long, value_name = "N:M", group = "goal")]
     pattern: Option<Pattern>,
+    /// How much a weight matters.
+    #[arg(long, value_enum, default_value = "magnitude")]
+    importance: MeasureArg,
+    /// Set blocks of this size to zero, outputs by inputs: with --sparsity.
+    #[arg(long, value_name = "OUTPUTSxINPUTS", requires = "sparsity")]
+    block: Option<Block>,
     /// Rank the weights of all layers together, instead of taking the same share of each.
     #[arg(long)]
     global: bool,
@@ -50,10 +56,19 @@ pub struct Sparsify {
     /// Write sparse initializers as dense ones, bit for bit.
     #[arg(long, conflicts_with = "dense")]
     densify: bool,
+    /// Data for --importance hessian: as --data of quantize. Without it: random input, and the report says so.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    data: Option<PathBuf>,
+    /// Use at most this many samples of --data.
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Samples executed at once, where the model's batch size is free.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
-    /// Data to compare on. Without it: random input, and the report says so.
+    /// Data to compare on (default: those of --data, else random input).
     #[arg(long, value_name = "FILE|FOLDER")]
     validate_data: Option<PathBuf>,
     #[command(flatten)]
@@ -69,6 +84,24 @@ pub struct Sparsify {
     /// Print the recipe that this command spells, and stop.
     #[arg(long)]
     print_recipe: bool,
+}
+
+/// Spelling of [`Measure`].
+#[derive(Clone, Copy, ValueEnum)]
+pub enum MeasureArg {
+    /// Its magnitude; needs no data.
+    Magnitude,
+    /// What zeroing it does to the layer's outputs on --data; the weights that stay are fitted again.
+    Hessian,
+}
+
+impl From<MeasureArg> for Measure {
+    fn from(m: MeasureArg) -> Self {
+        match m {
+            MeasureArg::Magnitude => Measure::Magnitude,
+            MeasureArg::Hessian => Measure::Hessian,
+        }
+    }
 }
 
 impl Sparsify {
@@ -89,6 +122,8 @@ impl Sparsify {
         };
         let options = SparsifyOptions {
             goal,
+            importance: self.importance.into(),
+            block: self.block,
             global: self.global,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
@@ -98,12 +133,18 @@ impl Sparsify {
             data: self.validate_data.clone(),
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
-            batch: None,
+            batch: self.batch,
             state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());
-        let sparsify = Some(SparsifyStep { densify: self.densify, options });
+        let sparsify = Some(SparsifyStep {
+            data: self.data.clone(),
+            samples: self.samples,
+            batch: self.batch,
+            densify: self.densify,
+            options,
+        });
         Recipe { sparsify, validate, passes, save, ..Recipe::default() }
     }
 }

@@ -11,7 +11,8 @@ use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::prune::{
-    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, Selected, Slice, select,
+    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, Selected, Slice, Target,
+    select,
 };
 use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
@@ -71,6 +72,12 @@ pub fn prune(
     progress: &dyn Progress,
 ) -> Result<(Vec<PassReport>, PruneReport)> {
     step.options.check()?;
+    if step.options.importance == Measure::Hessian
+        || step.options.iterations > 1
+        || matches!(step.options.target, Target::Latency(_))
+    {
+        return Err(crate::Error::unsupported("importance by the Hessian, latency and iterations are not there yet"));
+    }
     let mut passes = prepare(model, cx, check)?;
     let mut report = PruneReport::default();
     let groups = axis_groups(model, step.options.allow_inexact)?;

@@ -86,6 +86,7 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     if let Some(step) = &recipe.validate {
         let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
         let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(recipe.sparsify.as_ref().and_then(|s| s.data.as_deref()));
         let data = data.or(distill.map(|d| d.data.as_path()));
         let data = data.or(recipe.convert.as_ref().and_then(|c| c.data.as_deref()));
         let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
@@ -133,7 +134,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         report.prune = Some(pruned);
     }
     if let Some(step) = &recipe.sparsify {
-        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check))?;
+        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.sparsify = Some(sparse);
     }

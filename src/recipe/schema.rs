@@ -202,6 +202,12 @@ impl HalfType {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SparsifyStep {
+    /// Data; random input where absent and needed.
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
     /// Write sparse initializers as dense ones.
     pub densify: bool,
     /// What becomes zero.
@@ -352,6 +358,7 @@ impl Recipe {
             p.options.check()?;
         }
         if let Some(s) = &self.sparsify {
+            positive(&[("samples", s.samples), ("batch", s.batch)])?;
             s.options.check()?;
         }
         if let Some(d) = &self.distill {

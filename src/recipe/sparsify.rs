@@ -1,12 +1,13 @@
 //! The sparsification step.
 
+use super::progress::Progress;
 use super::schema::SparsifyStep;
 use crate::analysis::shapes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{Graph, Model, Tensor, TensorData};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
-use crate::passes::sparsify::{Densify, Sparsify, StoreSparse, layers};
+use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, layers};
 use crate::passes::{Pass, PassContext, RewritePass};
 use serde::Serialize;
 
@@ -41,8 +42,12 @@ pub fn sparsify(
     step: &SparsifyStep,
     cx: &PassContext,
     check: Option<&Check>,
+    _progress: &dyn Progress,
 ) -> Result<(Vec<PassReport>, SparsifyReport)> {
     step.options.check()?;
+    if step.options.importance == Measure::Hessian || step.options.block.is_some() {
+        return Err(Error::unsupported("importance by the Hessian and blocks are not there yet"));
+    }
     shapes::infer_types(model)?;
     let before = totals(&model.graph);
     let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);

@@ -38,6 +38,9 @@ pub enum Measure {
     Random,
     /// Root mean square of the channel's activations on data.
     Activation,
+    /// What the outputs of the layers that take the channel lose without it on data, after the best refit of the weights
+    /// that stay (Hassibi and Stork, Optimal Brain Surgeon, 1993).
+    Hessian,
 }
 
 /// Importance from the weights alone.

@@ -27,6 +27,8 @@ pub struct PruneOptions {
     pub min_channels: usize,
     /// Cut axes too that are normalized or reduced over.
     pub allow_inexact: bool,
+    /// Get to the target in this many rounds, each scoring (and repairing) what the one before left.
+    pub iterations: usize,
     /// Refit the weights that lose inputs, and re-estimate the statistics of BatchNormalization, on data without labels.
     pub repair: bool,
     /// Only layers that match one of these (name, glob over names, or operator type); empty = all.
@@ -45,6 +47,8 @@ pub enum Target {
     Macs(f64),
     /// This share of the parameters stays.
     Params(f64),
+    /// This share of the time stays, measured in tract.
+    Latency(f64),
 }
 
 impl Default for PruneOptions {
@@ -57,6 +61,7 @@ impl Default for PruneOptions {
             round_to: 1,
             min_channels: 1,
             allow_inexact: false,
+            iterations: 1,
             repair: false,
             include: vec![],
             exclude: vec![],
@@ -70,12 +75,12 @@ impl PruneOptions {
     /// # Errors
     /// A share outside of 0 to 1, a count of zero.
     pub fn check(&self) -> Result<()> {
-        let (Target::Ratio(x) | Target::Macs(x) | Target::Params(x)) = self.target;
+        let (Target::Ratio(x) | Target::Macs(x) | Target::Params(x) | Target::Latency(x)) = self.target;
         if !(0.0..=1.0).contains(&x) {
             return Err(Error::usage(format!("a share must be between 0 and 1, not {x}")));
         }
-        if self.round_to == 0 || self.min_channels == 0 {
-            return Err(Error::usage("round-to and min-channels must be at least 1"));
+        if self.round_to == 0 || self.min_channels == 0 || self.iterations == 0 {
+            return Err(Error::usage("round-to, min-channels and iterations must be at least 1"));
         }
         Ok(())
     }
@@ -125,6 +130,9 @@ pub fn select(
         Target::Ratio(ratio) => return Ok(finish(groups, at(ratio), None)),
         Target::Macs(left) => (left, true),
         Target::Params(left) => (left, false),
+        Target::Latency(_) => {
+            return Err(Error::unsupported("a share of the time is for whoever can execute the model"));
+        }
     };
     let cost = |cut: &Cut| if macs { budget.macs(cut) } else { budget.params(cut) };
     let bound = goal * cost(&Cut::default()) as f64;

@@ -7,5 +7,5 @@ mod store;
 
 pub use layers::{SparseLayer, layers};
 pub use magnitude::Sparsify;
-pub use options::{Goal, Pattern, SparsifyOptions};
+pub use options::{Block, Goal, Measure, Pattern, SparsifyOptions};
 pub use store::{Densify, StoreSparse};
