@@ -151,6 +151,7 @@ impl Distill {
             clip: self.clip,
             temperature: self.temperature,
             feature_weight: self.feature_weight,
+            latent: Default::default(),
             label_weight: self.label_weight,
             losses: self.loss.iter().cloned().collect(),
             held_out: self.held_out,

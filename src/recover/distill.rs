@@ -1,13 +1,15 @@
 //! Distillation: a student is trained on what its teacher makes of the same data.
 
 use super::augment::Augment;
+use super::codes::Forms;
 use super::distill_options::DistillOptions;
-use super::features::{Feature, KeptElements, features};
-use super::optimizer::{Optimizer, clip, rate_at};
+use super::features::{Feature, KeptElements, features, features_of_teacher};
+use super::optimizer::{Optimizer, Rates, clip, rate_at};
 use super::random::Random;
 use super::samples::Samples;
 use super::tape::{Seed, Tape};
 use super::target::{LossKind, Targets};
+use super::training_form::TrainingForm;
 use super::{Frozen, Network, NetworkOptions, Parameters, Role};
 use crate::error::{Error, Result};
 use crate::io::{Dataset, Feed};
@@ -26,11 +28,13 @@ pub struct Teacher<'a> {
     pub model: &'a Model,
     /// Which elements of its values the student kept; `None`: all, where names are the same.
     pub kept: Option<&'a KeptElements>,
+    /// The model with the weights that a quantized student's were before they were rounded.
+    pub exact: Option<&'a Model>,
 }
 
 impl<'a> From<&'a Model> for Teacher<'a> {
     fn from(model: &'a Model) -> Self {
-        Self { model, kept: None }
+        Self { model, kept: None, exact: None }
     }
 }
 
@@ -127,18 +131,23 @@ pub fn distill<'a>(
     manager::run(&mut model, &[&untie], &PassContext::default(), None)?;
     let samples = Samples::read(data)?;
     let teacher = teacher.into();
+    let form = TrainingForm::of(&model, teacher.exact)?;
     let features = match options.feature_weight > 0.0 {
+        true if form.is_quantized() => features_of_teacher(teacher.model, &form.model)?,
         true => features(teacher.model, &model, teacher.kept.unwrap_or(&KeptElements::new()))?,
         false => vec![],
     };
     if features.is_empty() && options.feature_weight > 0.0 {
-        return Err(Error::usage("teacher and student have no intermediate value in common to match: leave features out"));
+        return Err(Error::usage(
+            "teacher and student have no intermediate value in common to match: leave features out",
+        ));
     }
-    let network = Network::<f32>::new(&with_outputs(&model, &features), &NetworkOptions::default())?;
-    let mut run = Run::new(&network, (teacher.model, &model), features, &samples, options)?;
+    let wanted = NetworkOptions { parameters: form.is_quantized().then(|| form.trained()), observe: vec![] };
+    let network = Network::<f32>::new(&with_outputs(&form.model, &features), &wanted)?;
+    let mut run = Run::new(&network, teacher.model, &form, features, &samples, options)?;
     run.train(watch)?;
     run.finish()?;
-    run.best.0.write(&mut model)?;
+    run.forms.write(&run.best.0, &mut model)?;
     *student = model;
     Ok(run.report)
 }
@@ -160,6 +169,10 @@ struct Run<'a> {
     training: Vec<usize>,
     held_out: Vec<usize>,
     parameters: Parameters<f32>,
+    /// What the parameters stand for.
+    forms: Forms,
+    /// Share of the run that is done.
+    done: f64,
     optimizer: Optimizer,
     random: Random,
     batch_statistics: bool,
@@ -172,7 +185,8 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(
         network: &'a Network<f32>,
-        (teacher, student): (&Model, &Model),
+        teacher: &Model,
+        form: &TrainingForm,
         features: Vec<Feature>,
         samples: &'a Samples,
         options: &'a DistillOptions,
@@ -190,13 +204,14 @@ impl<'a> Run<'a> {
         let count = ((samples.len() as f64 * options.held_out).round() as usize).clamp(1, MOST_HELD_OUT);
         let mut held_out = order.split_off(samples.len() - count.min(samples.len() - 1));
         held_out.sort_unstable();
-        let parameters = network.parameters()?;
+        let mut parameters = network.parameters()?;
+        let forms = form.forms(&mut parameters, options.latent);
         let augment = Augment { flip: options.flip, shift: options.shift };
         if !augment.is_nothing() && !samples.feed(0).values().any(Augment::takes) {
             return Err(Error::usage("flip and shift are for images: no input is float32 of rank 4"));
         }
         let names = features.iter().map(|f| f.name.clone()).collect();
-        let targets = Targets::new(teacher, student, features, samples, augment, options)?;
+        let targets = Targets::new(teacher, &form.model, features, samples, augment, options)?;
         let trained = network.trained(samples.feed(0))?;
         let sizes = trained.iter().zip(parameters.list()).filter(|(t, _)| **t);
         let elements = sizes.map(|(_, p)| p.dims.iter().product::<usize>());
@@ -213,7 +228,12 @@ impl<'a> Run<'a> {
                 report.frozen.first().map_or("it has no weights".into(), |f| format!("{}: {}", f.parameter, f.why));
             return Err(Error::usage(format!("nothing in the student can be trained ({why})")));
         }
-        let optimizer = Optimizer::new(options.optimizer, options.weight_decay as f32, &parameters, options.keep_zeros);
+        let rules = |k: usize, w: &Array<f32>| Rates {
+            rate: forms.rate(k),
+            decays: forms.is_plain(k),
+            keeps_zeros: options.keep_zeros && forms.keeps_zeros(k, w.data()),
+        };
+        let optimizer = Optimizer::new(options.optimizer, options.weight_decay as f32, &parameters, &rules);
         let has_statistics = parameters.list().iter().any(|p| p.role == Role::Statistic);
         let batch_statistics = options.batch_statistics
             && has_statistics
@@ -228,6 +248,8 @@ impl<'a> Run<'a> {
             training: order,
             held_out,
             parameters,
+            forms,
+            done: 0.0,
             optimizer,
             random,
             batch_statistics,
@@ -263,6 +285,7 @@ impl<'a> Run<'a> {
             let seconds = self.start.elapsed().as_secs_f64();
             let timed = limit.map_or(0.0, |l| seconds / l);
             let done = ((step - 1) as f64 / steps as f64).max(timed);
+            self.done = done;
             let rate = self.options.learning_rate * rate_at(done, self.options.warm_up);
             match self.step(&batch, rate as f32)? {
                 Some(loss) => losses.push(loss),
@@ -344,7 +367,8 @@ impl<'a> Run<'a> {
             *feed = self.targets.augment.apply(feed, &mut self.random)?;
         }
         let count = feeds.len();
-        let found: Result<Vec<_>> = feeds.par_iter().map(|(feed, which)| self.gradient(feed, which)).collect();
+        let values = self.forms.values(&self.parameters, false);
+        let found: Result<Vec<_>> = feeds.par_iter().map(|(feed, which)| self.gradient(&values, feed, which)).collect();
         let (mut total, mut loss) = (None::<Vec<Option<Array<f32>>>>, 0.0);
         for (part, gradients, statistics) in found? {
             loss += part / count as f64;
@@ -363,6 +387,7 @@ impl<'a> Run<'a> {
             let by = 1.0 / count as f32;
             gradients.iter_mut().flatten().for_each(|g| *g = g.map(|x| x * by));
         }
+        self.forms.chain(&self.parameters, &mut gradients, self.done);
         let length = clip(&mut gradients, self.options.clip);
         if !(loss.is_finite() && length.is_finite()) {
             return Ok(None);
@@ -374,10 +399,11 @@ impl<'a> Run<'a> {
     #[allow(clippy::type_complexity)] // loss, gradients, statistics
     fn gradient(
         &self,
+        values: &Parameters<f32>,
         feed: &Feed,
         which: &[usize],
     ) -> Result<(f64, Vec<Option<Array<f32>>>, Vec<(usize, Array<f32>)>)> {
-        let tape = self.network.forward(&self.parameters, feed, self.batch_statistics)?;
+        let tape = self.network.forward(values, feed, self.batch_statistics)?;
         let (loss, seeds) = self.loss(&tape, feed, which, false)?;
         let statistics = tape.statistics().to_vec();
         let gradients = if loss.is_finite() { tape.backward(seeds)?.parameters } else { vec![] };
@@ -391,10 +417,10 @@ impl<'a> Run<'a> {
 
     /// Mean loss on what is held out, without augmentation, with stored statistics.
     fn validate(&self, parameters: &Parameters<f32>) -> Result<f64> {
-        let mut total = 0.0;
+        let (mut total, values) = (0.0, self.forms.values(parameters, true));
         for piece in self.held_out.chunks(self.options.batch) {
             let of = |(feed, which): &(Feed, Vec<usize>)| {
-                let tape = self.network.forward(parameters, feed, false)?;
+                let tape = self.network.forward(&values, feed, false)?;
                 Ok(self.loss(&tape, feed, which, true)?.0 * which.len() as f64)
             };
             let losses: Result<Vec<f64>> = self.feeds(piece)?.par_iter().map(of).collect();
@@ -409,8 +435,9 @@ impl<'a> Run<'a> {
         let mut sums: BTreeMap<usize, Array<f32>> = BTreeMap::new();
         let whole = self.training.chunks(self.options.batch).filter(|b| b.len() >= LEAST_ROWS);
         let batches: Vec<&[usize]> = whole.take(BATCHES).collect();
+        let values = self.forms.values(parameters, true);
         for batch in &batches {
-            let tape = self.network.forward(parameters, &self.samples.joined(batch)?, true)?;
+            let tape = self.network.forward(&values, &self.samples.joined(batch)?, true)?;
             for (k, value) in tape.statistics() {
                 sums.entry(*k).and_modify(|s| s.add(value)).or_insert_with(|| value.clone());
             }
@@ -425,7 +452,8 @@ impl<'a> Run<'a> {
     /// Finds the node to blame by running the batch again.
     fn not_finite(&self, batch: &[usize], what: &str) -> Error {
         let blame = |feed: &Feed| {
-            let tape = self.network.forward(&self.parameters, feed, self.batch_statistics).ok()?;
+            let values = self.forms.values(&self.parameters, false);
+            let tape = self.network.forward(&values, feed, self.batch_statistics).ok()?;
             tape.first_not_finite()
         };
         let node = self.feeds(batch).ok().and_then(|feeds| feeds.iter().find_map(|(feed, _)| blame(feed)));

@@ -1,5 +1,6 @@
 //! What a distillation can be told.
 
+use super::codes::Latent;
 use super::optimizer::Method;
 use super::target::LossKind;
 use crate::error::{Error, Result};
@@ -30,6 +31,8 @@ pub struct DistillOptions {
     pub temperature: f64,
     /// Weight of the mean relative squared error of features: intermediate values that teacher and student have in common.
     pub feature_weight: f64,
+    /// What is learnt of the codes of a quantized student.
+    pub latent: Latent,
     /// Share of the loss that the labels decide, where there are labels.
     pub label_weight: f64,
     /// Losses of outputs, by name, where not the usual one.
@@ -63,6 +66,7 @@ impl Default for DistillOptions {
             clip: 5.0,
             temperature: 3.0,
             feature_weight: 0.0,
+            latent: Latent::StraightThrough,
             label_weight: 0.0,
             losses: BTreeMap::new(),
             held_out: 0.1,

@@ -6,6 +6,7 @@
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
 mod augment;
+mod codes;
 mod distill;
 mod distill_options;
 mod features;
@@ -20,7 +21,9 @@ mod random;
 mod samples;
 mod tape;
 mod target;
+mod training_form;
 
+pub use codes::Latent;
 pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
 pub use features::{Feature, KeptElements, features};
