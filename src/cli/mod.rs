@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod prune;
 mod quantize;
+mod recover;
 mod run;
 mod save;
 mod sensitivity;

@@ -6,6 +6,7 @@ mod distill;
 mod dump;
 mod execute;
 mod explain;
+mod gradients;
 mod groups;
 mod inspect;
 mod interface;
@@ -37,7 +38,7 @@ pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,
-    RECIPE_VERSION, Recipe, Search, SimplifyStep, SparsifyStep, ValidateStep,
+    RECIPE_VERSION, Recipe, RecoverMethod, RecoverStep, Search, SimplifyStep, SparsifyStep, ValidateStep,
 };
 pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};

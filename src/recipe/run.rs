@@ -71,7 +71,7 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
-    if recipe.distill.is_some() {
+    if recipe.trains() {
         io::check_writable(output)?; // before hours of work
     }
     let place = || input.display().to_string();
@@ -129,14 +129,16 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         (report.passes, report.agreement) = (done.passes, done.agreement);
     }
     if let Some(step) = &recipe.prune {
-        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, pruned, recovered) = prune(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.prune = Some(pruned);
+        report.distillation = recovered;
     }
     if let Some(step) = &recipe.sparsify {
-        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, sparse, recovered) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.sparsify = Some(sparse);
+        report.distillation = recovered.or(report.distillation);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();

@@ -6,6 +6,7 @@
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
 mod augment;
+mod checkpoint;
 mod distill;
 mod distill_options;
 mod features;
@@ -20,6 +21,7 @@ mod random;
 mod samples;
 mod tape;
 mod target;
+mod training;
 
 pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
