@@ -37,9 +37,9 @@ pub struct Distill {
     /// Samples of one step.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().batch)]
     batch: usize,
-    /// Passes over the training data.
-    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().epochs)]
-    epochs: usize,
+    /// Passes over the training data (default: as many as fit into the minutes, or 30).
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
     /// End after this many minutes; the learning rate falls in time.
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
@@ -94,6 +94,9 @@ pub struct Distill {
     /// Decides the order of samples, what is held out, and augmentation.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().seed)]
     seed: u64,
+    /// A checkpoint: written while training goes on and when Ctrl-C ends it; if there is one, training goes on from it.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -161,6 +164,7 @@ impl Distill {
             batch_statistics: !self.stored_statistics,
             keep_zeros: !self.fill_zeros,
             seed: self.seed,
+            resume: self.resume.clone(),
         };
         // Labels of the training data are read only where they decide something.
         let label = self.labels.label.clone().filter(|_| self.label_weight > 0.0);

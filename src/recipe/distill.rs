@@ -1,7 +1,7 @@
 //! The distillation step.
 
 use super::progress::Progress;
-use super::schema::DistillStep;
+use super::schema::{DistillStep, RecoverMethod, RecoverStep};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
@@ -24,6 +24,25 @@ pub(super) fn distill(model: &mut Model, step: &DistillStep, progress: &dyn Prog
     let teacher = Teacher { model: &teacher, kept: kept.as_ref(), exact: None };
     train(model, teacher, &data, &step.options, progress)
         .context(|| format!("distillation from {}", step.teacher.display()))
+}
+
+/// Trains `model` in place with the model that it was made of as the teacher; `data` are those of the step.
+///
+/// # Errors
+/// As [`recover::distill`].
+pub(super) fn recover(
+    model: &mut Model,
+    original: Teacher,
+    step: &RecoverStep,
+    data: Option<&Path>,
+    progress: &dyn Progress,
+) -> Result<Distillation> {
+    let RecoverMethod::Distill = step.method;
+    let path = step.data.as_deref().or(data);
+    let path = path.ok_or_else(|| Error::usage("recovery trains on data: give --data"))?;
+    let mut data = Dataset::open(path, &model.graph, step.label.as_deref())?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    train(model, original, &data, &step.options, progress).context(|| "recovery")
 }
 
 fn read_map(path: &Path) -> Result<KeptElements> {

@@ -6,10 +6,12 @@ mod distill;
 mod dump;
 mod execute;
 mod explain;
+mod gradients;
 mod groups;
 mod inspect;
 mod interface;
 mod layers;
+mod learn;
 mod ops;
 mod progress;
 mod prune;
@@ -33,11 +35,11 @@ pub use layers::PROBE_SAMPLES;
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
 pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
-pub use quantize::Calibration;
+pub use quantize::{Calibration, Quantized, quantize};
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,
-    RECIPE_VERSION, Recipe, Search, SimplifyStep, SparsifyStep, ValidateStep,
+    RECIPE_VERSION, Recipe, RecoverMethod, RecoverStep, Search, SimplifyStep, SparsifyStep, ValidateStep,
 };
 pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};

@@ -1,5 +1,7 @@
 //! The pruning step: prepare, group, score, select, cut.
 
+use super::distill::recover as train_again;
+use super::gradients;
 use super::progress::Progress;
 use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
 use super::repair;
@@ -11,13 +13,14 @@ use crate::io::{self, Dataset};
 use crate::ir::Model;
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::prune::{
-    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, Selected, Slice, Target,
-    select,
+    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, ParameterScores,
+    Selected, Slice, Target, select,
 };
 use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
 };
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
+use crate::recover::{self, Distillation, Teacher};
 use crate::runtime::{self, RuntimeEvaluator};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -70,7 +73,7 @@ pub fn prune(
     cx: &PassContext,
     check: Option<&Check>,
     progress: &dyn Progress,
-) -> Result<(Vec<PassReport>, PruneReport)> {
+) -> Result<(Vec<PassReport>, PruneReport, Option<Distillation>)> {
     step.options.check()?;
     if step.options.importance == Measure::Hessian
         || step.options.iterations > 1
@@ -107,7 +110,12 @@ pub fn prune(
     }
     report.macs.1 = Budget::new(model).macs(&Cut::default());
     report.params.1 = Budget::new(model).params(&Cut::default());
-    Ok((passes, report))
+    let recovered = step.recover.as_ref().map(|recovery| {
+        let kept = selected.cut.map(&original.graph).0;
+        let teacher = Teacher { model: &original, kept: Some(&kept), exact: None };
+        train_again(model, teacher, recovery, step.data.as_deref(), progress)
+    });
+    Ok((passes, report, recovered.transpose()?))
 }
 
 /// The rules that pruning needs, and no more: constants where shapes are known, so that they can be cut.
@@ -175,7 +183,29 @@ fn importance(
         let values = wanted.into_iter().zip(rms).filter_map(known).collect();
         return Ok(Box::new(ChannelMagnitudes { values, comparable: false }));
     }
+    if let Some(measure) = gradient_measure(options.importance) {
+        let data = gradients::open(model, step.data.as_deref(), step.label.as_deref(), step.samples)?;
+        (report.samples, report.random) = (data.len() as u64, data.is_random());
+        let all = gradients::importance(model, &data, progress)?;
+        report.notes.extend(all.note);
+        let axes = all.list.iter().flat_map(|i| (0..i.parameter.dims.len()).map(move |axis| (i, axis)));
+        let scores = axes.map(|(i, axis)| {
+            let channels = i.channels(measure, axis).into_iter().map(f64::from).collect();
+            ((i.parameter.name.to_string(), axis), channels)
+        });
+        return Ok(Box::new(ParameterScores { values: scores.collect() }));
+    }
     Ok(Box::new(Norm { measure: options.importance, seed: options.seed }))
+}
+
+fn gradient_measure(measure: Measure) -> Option<recover::Measure> {
+    Some(match measure {
+        Measure::Fisher => recover::Measure::Fisher,
+        Measure::WeightedFisher => recover::Measure::WeightedFisher,
+        Measure::GroupFisher => recover::Measure::GroupFisher,
+        Measure::Taylor => recover::Measure::Taylor,
+        _ => return None,
+    })
 }
 
 /// What the layers take that channels could be removed from: (value, channel axis), each value once.

@@ -3,6 +3,7 @@
 use super::convert::{Conversion, convert};
 use super::inspect::quantized_ops;
 use super::layers::pattern;
+use super::learn::learn;
 use super::progress::Progress;
 use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
@@ -58,6 +59,9 @@ pub struct RunReport {
     /// What training on a teacher's outputs did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
+    /// What learning the rounding of weights did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -71,7 +75,7 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
-    if recipe.distill.is_some() {
+    if recipe.trains() {
         io::check_writable(output)?; // before hours of work
     }
     let place = || input.display().to_string();
@@ -118,6 +122,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         search: None,
         conversion: None,
         distillation: None,
+        rounding: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -129,14 +134,16 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         (report.passes, report.agreement) = (done.passes, done.agreement);
     }
     if let Some(step) = &recipe.prune {
-        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, pruned, recovered) = prune(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.prune = Some(pruned);
+        report.distillation = recovered;
     }
     if let Some(step) = &recipe.sparsify {
-        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, sparse, recovered) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.sparsify = Some(sparse);
+        report.distillation = recovered.or(report.distillation);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
@@ -152,6 +159,10 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
         let coverage = done.coverage()?;
         let nothing = done.is_empty();
+        if !nothing {
+            let (rounded, recovered) = learn(&mut model, &prior, &done, step, progress)?;
+            (report.rounding, report.distillation) = (rounded, recovered.or(report.distillation));
+        }
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
         }

@@ -1,5 +1,7 @@
 //! The sparsification step.
 
+use super::distill::recover as train_again;
+use super::gradients;
 use super::progress::Progress;
 use super::schema::SparsifyStep;
 use crate::analysis::shapes;
@@ -9,7 +11,9 @@ use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
 use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, layers};
 use crate::passes::{Pass, PassContext, RewritePass};
+use crate::recover::{self, Distillation, Teacher};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// What sparsification did.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -20,6 +24,8 @@ pub struct SparsifyReport {
     pub bytes: (u64, u64),
     /// Constants that are stored sparsely, before and after.
     pub sparse: (usize, usize),
+    /// What else a user should know.
+    pub notes: Vec<String>,
 }
 
 /// One weight.
@@ -42,8 +48,8 @@ pub fn sparsify(
     step: &SparsifyStep,
     cx: &PassContext,
     check: Option<&Check>,
-    _progress: &dyn Progress,
-) -> Result<(Vec<PassReport>, SparsifyReport)> {
+    progress: &dyn Progress,
+) -> Result<(Vec<PassReport>, SparsifyReport, Option<Distillation>)> {
     step.options.check()?;
     if step.options.importance == Measure::Hessian || step.options.block.is_some() {
         return Err(Error::unsupported("importance by the Hessian and blocks are not there yet"));
@@ -59,8 +65,16 @@ pub fn sparsify(
         let (name, nonzero) = (model.graph.name(layer.weight).to_string(), t.count_nonzero()?);
         report.layers.push(SparseWeight { name, elements: t.len(), nonzero: (nonzero, nonzero) });
     }
-    let zeros = Sparsify { options: step.options.clone() };
-    let mut rest: Vec<&dyn Pass> = vec![&zeros];
+    let scores = scores(model, step, progress, &mut report)?;
+    let zeros = Sparsify { options: step.options.clone(), scores };
+    let original = model.clone();
+    passes.extend(manager::run(model, &[&zeros], cx, check)?);
+    let recovered = step
+        .recover
+        .as_ref()
+        .map(|recovery| train_again(model, Teacher::from(&original), recovery, step.data.as_deref(), progress));
+    let recovered = recovered.transpose()?;
+    let mut rest: Vec<&dyn Pass> = vec![];
     if step.densify {
         rest.push(&Densify);
     } else if step.options.store {
@@ -73,7 +87,30 @@ pub fn sparsify(
     }
     let after = totals(&model.graph);
     (report.bytes, report.sparse) = ((before.0, after.0), (before.1, after.1));
-    Ok((passes, report))
+    Ok((passes, report, recovered))
+}
+
+/// Importance by gradients, where it is asked for.
+fn scores(
+    model: &Model,
+    step: &SparsifyStep,
+    progress: &dyn Progress,
+    report: &mut SparsifyReport,
+) -> Result<HashMap<String, Vec<f32>>> {
+    let measure = match step.options.importance {
+        Measure::Fisher => recover::Measure::Fisher,
+        Measure::WeightedFisher => recover::Measure::WeightedFisher,
+        Measure::Taylor => recover::Measure::Taylor,
+        Measure::Magnitude | Measure::Hessian => return Ok(HashMap::new()),
+    };
+    let data = gradients::open(model, step.data.as_deref(), step.label.as_deref(), step.samples)?;
+    if data.is_random() {
+        report.notes.push("importance was measured on RANDOM samples (no data were given)".into());
+    }
+    let found = gradients::importance(model, &data, progress)?;
+    report.notes.extend(found.note);
+    let scores = found.list.into_iter().map(|i| (i.parameter.name.to_string(), i.weights(measure).to_vec()));
+    Ok(scores.collect())
 }
 
 /// Bytes of the constants, and how many of them are sparse.

@@ -6,6 +6,7 @@ use super::target::LossKind;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How a student is trained.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -13,9 +14,11 @@ use std::collections::BTreeMap;
 pub struct DistillOptions {
     /// Samples of one step.
     pub batch: usize,
-    /// Passes over the training samples.
-    pub epochs: usize,
+    /// Passes over the training samples; absent: as many as fit into the minutes, or [`EPOCHS`] where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
     /// Minutes after which training ends, whatever is left of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
     /// The optimizer.
     pub optimizer: Method,
@@ -51,13 +54,20 @@ pub struct DistillOptions {
     pub keep_zeros: bool,
     /// Decides the order of samples, what is held out, and augmentation.
     pub seed: u64,
+    /// A checkpoint: written at each validation and when training is interrupted; where there is one already, training goes
+    /// on from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<PathBuf>,
 }
+
+/// Passes over the training samples, where nothing else is said.
+pub const EPOCHS: usize = 30;
 
 impl Default for DistillOptions {
     fn default() -> Self {
         Self {
             batch: 64,
-            epochs: 30,
+            epochs: None,
             minutes: None,
             optimizer: Method::AdamW,
             learning_rate: 2e-3,
@@ -76,11 +86,35 @@ impl Default for DistillOptions {
             batch_statistics: true,
             keep_zeros: true,
             seed: 0,
+            resume: None,
         }
     }
 }
 
 impl DistillOptions {
+    /// What recovers a model from pruning or sparsification best: it starts close to its teacher.
+    pub fn for_recovery() -> Self {
+        Self { feature_weight: 1.0, ..Self::default() }
+    }
+
+    /// Those of learned rounding: few samples, and a good start.
+    pub fn for_rounding() -> Self {
+        Self {
+            batch: 32,
+            epochs: Some(30),
+            learning_rate: 1e-3,
+            weight_decay: 0.0,
+            feature_weight: 1.0,
+            patience: usize::MAX,
+            ..Self::default()
+        }
+    }
+
+    /// Passes over the training samples; `None`: the minutes decide.
+    pub fn passes(&self) -> Option<usize> {
+        self.epochs.or(if self.minutes.is_none() { Some(EPOCHS) } else { None })
+    }
+
     /// Checks what the types of the fields do not.
     ///
     /// # Errors
@@ -99,7 +133,7 @@ impl DistillOptions {
         if let Some((name, x)) = weights.into_iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
             return Err(Error::usage(format!("{name} must not be negative, not {x}")));
         }
-        let counts = [("batch", self.batch), ("epochs", self.epochs), ("patience", self.patience)];
+        let counts = [("batch", self.batch), ("epochs", self.epochs.unwrap_or(1)), ("patience", self.patience)];
         match counts.into_iter().find(|(_, n)| *n == 0) {
             Some((name, _)) => Err(Error::usage(format!("{name} must be at least 1"))),
             None => Ok(()),

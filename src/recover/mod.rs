@@ -6,6 +6,7 @@
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
 mod augment;
+mod checkpoint;
 mod codes;
 mod distill;
 mod distill_options;
@@ -21,6 +22,7 @@ mod random;
 mod samples;
 mod tape;
 mod target;
+mod training;
 mod training_form;
 
 pub use codes::Latent;

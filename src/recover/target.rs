@@ -138,6 +138,11 @@ impl Targets {
         self.pairs.iter().map(|p| (p.name.clone(), p.kind)).collect()
     }
 
+    /// The teacher's outputs on the samples as they are: per output and sample.
+    pub fn cached(&self) -> &[Vec<Array<f32>>] {
+        &self.cached
+    }
+
     fn cache(&mut self, samples: &Samples) -> Result<()> {
         let all: Vec<usize> = (0..samples.len()).collect();
         let pieces: Vec<&[usize]> = all.chunks(if self.joinable { PIECE } else { 1 }).collect();

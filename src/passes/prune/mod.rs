@@ -11,7 +11,7 @@ mod slice;
 mod zero_state;
 
 pub use budget::Budget;
-pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
+pub use importance::{ChannelMagnitudes, Importance, Measure, Norm, ParameterScores};
 pub use refit::{Anchor, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
 pub use select::{PruneOptions, Selected, Target, select};
 pub use slice::{ChannelMap, Cut, Slice, zero_consumers};
