@@ -23,6 +23,7 @@ mod search;
 mod sensitivity;
 mod simplify;
 mod sparsify;
+mod trials;
 
 pub use convert::Conversion;
 pub use execute::{ExecuteReport, RunStep, execute_file};
@@ -43,3 +44,4 @@ pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};
 pub use simplify::{Simplified, rule_table, simplify};
 pub use sparsify::{SparseWeight, SparsifyReport, sparsify};
+pub use trials::{Trials, TriedOption};

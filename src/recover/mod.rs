@@ -5,6 +5,7 @@
 //! ```
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
+mod activations;
 mod augment;
 mod distill;
 mod distill_options;
@@ -20,6 +21,7 @@ mod samples;
 mod tape;
 mod target;
 
+pub use activations::channel_statistics;
 pub use distill::{Distillation, Point, Status, distill};
 pub use distill_options::DistillOptions;
 pub use importance::{Importance, ImportanceOptions, Measure, importance};
