@@ -25,6 +25,7 @@ mod search;
 mod sensitivity;
 mod simplify;
 mod sparsify;
+mod trials;
 
 pub use convert::Conversion;
 pub use execute::{ExecuteReport, RunStep, execute_file};
@@ -45,3 +46,4 @@ pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};
 pub use simplify::{Simplified, rule_table, simplify};
 pub use sparsify::{SparseWeight, SparsifyReport, sparsify};
+pub use trials::{Trials, TriedOption};

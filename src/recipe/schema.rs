@@ -141,6 +141,9 @@ pub struct QuantizeStep {
     /// Training of the result, if any; it keeps its integer form.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recover: Option<RecoverStep>,
+    /// Apply all options that are to make the result more accurate, even those that turn out to do the opposite.
+    #[serde(skip_serializing_if = "is_default")]
+    pub apply_all: bool,
     /// What is quantized, and how it is spelled.
     pub options: QuantizeOptions,
 }

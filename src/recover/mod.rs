@@ -5,6 +5,7 @@
 //! ```
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
+mod activations;
 mod augment;
 mod checkpoint;
 mod codes;
@@ -25,6 +26,7 @@ mod target;
 mod training;
 mod training_form;
 
+pub use activations::channel_statistics;
 pub use codes::Latent;
 pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
