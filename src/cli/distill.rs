@@ -97,6 +97,9 @@ pub struct Distill {
     /// A checkpoint: written while training goes on and when Ctrl-C ends it; if there is one, training goes on from it.
     #[arg(long, value_name = "FILE")]
     resume: Option<PathBuf>,
+    /// Write the learning curve as a web page that needs no other file.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -135,8 +138,9 @@ impl Distill {
             return Ok(Done::Ok);
         }
         super::progress::stop_on_interrupt();
+        super::memory::keep_freed();
         let output = self.output.as_deref().unwrap_or(&self.student);
-        apply::run_recipe(&recipe, &self.student, output, common)
+        apply::run_training(&recipe, &self.student, output, self.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {

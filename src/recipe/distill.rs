@@ -26,6 +26,14 @@ pub(super) fn distill(model: &mut Model, step: &DistillStep, progress: &dyn Prog
         .context(|| format!("distillation from {}", step.teacher.display()))
 }
 
+/// A model before training, and what training did.
+pub struct Recovered {
+    /// The model.
+    pub untrained: Model,
+    /// What training did.
+    pub report: Distillation,
+}
+
 /// Trains `model` in place with the model that it was made of as the teacher; `data` are those of the step.
 ///
 /// # Errors
@@ -36,13 +44,15 @@ pub(super) fn recover(
     step: &RecoverStep,
     data: Option<&Path>,
     progress: &dyn Progress,
-) -> Result<Distillation> {
+) -> Result<Recovered> {
     let RecoverMethod::Distill = step.method;
     let path = step.data.as_deref().or(data);
     let path = path.ok_or_else(|| Error::usage("recovery trains on data: give --data"))?;
     let mut data = Dataset::open(path, &model.graph, step.label.as_deref())?;
     data.limit(step.samples.unwrap_or(usize::MAX));
-    train(model, original, &data, &step.options, progress).context(|| "recovery")
+    let untrained = model.clone();
+    let report = train(model, original, &data, &step.options, progress).context(|| "recovery")?;
+    Ok(Recovered { untrained, report })
 }
 
 fn read_map(path: &Path) -> Result<KeptElements> {

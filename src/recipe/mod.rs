@@ -2,6 +2,7 @@
 
 mod accuracy;
 mod convert;
+mod curve;
 mod distill;
 mod dump;
 mod execute;
@@ -26,6 +27,7 @@ mod simplify;
 mod sparsify;
 
 pub use convert::Conversion;
+pub use distill::Recovered;
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use explain::{ExplainReport, RoundingReport, explain_files};
 pub use groups::{GroupRow, GroupsReport, Member, groups_file};

@@ -1,6 +1,6 @@
 //! The pruning step: prepare, group, score, select, cut.
 
-use super::distill::recover as train_again;
+use super::distill::{Recovered, recover as train_again};
 use super::gradients;
 use super::progress::Progress;
 use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
@@ -20,7 +20,7 @@ use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
 };
 use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
-use crate::recover::{self, Distillation, Teacher};
+use crate::recover::{self, Teacher};
 use crate::runtime::{self, RuntimeEvaluator};
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -73,7 +73,7 @@ pub fn prune(
     cx: &PassContext,
     check: Option<&Check>,
     progress: &dyn Progress,
-) -> Result<(Vec<PassReport>, PruneReport, Option<Distillation>)> {
+) -> Result<(Vec<PassReport>, PruneReport, Option<Recovered>)> {
     step.options.check()?;
     if step.options.importance == Measure::Hessian
         || step.options.iterations > 1

@@ -151,6 +151,9 @@ fn render_sparsify(report: &SparsifyReport, out: &mut String) {
         "constants: {} -> {} bytes, {} -> {} of them sparse; ONNX Runtime and tract make dense tensors of those: bytes are saved, not time",
         report.bytes.0, report.bytes.1, report.sparse.0, report.sparse.1
     );
+    for note in &report.notes {
+        let _ = writeln!(out, "note  {note}");
+    }
 }
 
 fn render_agreement(agreement: &Agreement, out: &mut String) {

@@ -1,6 +1,6 @@
 //! The sparsification step.
 
-use super::distill::recover as train_again;
+use super::distill::{Recovered, recover as train_again};
 use super::gradients;
 use super::progress::Progress;
 use super::schema::SparsifyStep;
@@ -11,7 +11,7 @@ use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
 use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, layers};
 use crate::passes::{Pass, PassContext, RewritePass};
-use crate::recover::{self, Distillation, Teacher};
+use crate::recover::{self, Teacher};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -49,7 +49,7 @@ pub fn sparsify(
     cx: &PassContext,
     check: Option<&Check>,
     progress: &dyn Progress,
-) -> Result<(Vec<PassReport>, SparsifyReport, Option<Distillation>)> {
+) -> Result<(Vec<PassReport>, SparsifyReport, Option<Recovered>)> {
     step.options.check()?;
     if step.options.importance == Measure::Hessian || step.options.block.is_some() {
         return Err(Error::unsupported("importance by the Hessian and blocks are not there yet"));

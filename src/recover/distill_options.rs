@@ -76,7 +76,7 @@ impl Default for DistillOptions {
             label_weight: 0.0,
             losses: BTreeMap::new(),
             held_out: 0.1,
-            patience: 10,
+            patience: 30,
             flip: false,
             shift: 0,
             batch_statistics: true,
