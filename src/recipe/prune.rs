@@ -113,7 +113,7 @@ pub fn prune(
     let recovered = step.recover.as_ref().map(|recovery| {
         let kept = selected.cut.map(&original.graph).0;
         let teacher = Teacher { model: &original, kept: Some(&kept) };
-        train_again(model, teacher, recovery, step.data.as_deref(), progress)
+        train_again(model, teacher, recovery, (step.data.as_deref(), step.options.repair), progress)
     });
     Ok((passes, report, recovered.transpose()?))
 }

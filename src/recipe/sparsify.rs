@@ -72,7 +72,7 @@ pub fn sparsify(
     let recovered = step
         .recover
         .as_ref()
-        .map(|recovery| train_again(model, Teacher::from(&original), recovery, step.data.as_deref(), progress));
+        .map(|recovery| train_again(model, Teacher::from(&original), recovery, (step.data.as_deref(), false), progress));
     let recovered = recovered.transpose()?;
     let mut rest: Vec<&dyn Pass> = vec![];
     if step.densify {
