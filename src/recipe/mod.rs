@@ -22,6 +22,7 @@ mod schema;
 mod search;
 mod sensitivity;
 mod simplify;
+mod sparse_fit;
 mod sparsify;
 
 pub use convert::Conversion;

@@ -146,6 +146,13 @@ fn render_sparsify(report: &SparsifyReport, out: &mut String) {
         zeros(sum(|l| l.nonzero.0)),
         zeros(sum(|l| l.nonzero.1)),
     );
+    if report.fitted > 0 {
+        let kind = if report.random { "RANDOM samples (no data were given)" } else { "samples" };
+        let _ = writeln!(out, "fitted {} layers on {} {kind}", report.fitted, report.samples);
+    }
+    for note in &report.notes {
+        let _ = writeln!(out, "note  {note}");
+    }
     let _ = writeln!(
         out,
         "constants: {} -> {} bytes, {} -> {} of them sparse; ONNX Runtime and tract make dense tensors of those: bytes are saved, not time",

@@ -5,9 +5,10 @@ use crate::analysis::axis_groups::{AxisGroups, Place};
 use crate::calibrate::Gram;
 use crate::error::Result;
 use crate::io::Dataset;
-use crate::ir::{Dim, Graph, Model};
+use crate::ir::{Graph, Model};
 use crate::math::Unfold;
-use crate::passes::prune::{Cut, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
+use crate::passes::Linear;
+use crate::passes::prune::{Cut, Moments, anchors, reestimate, refit, refit_layers};
 use crate::runtime;
 
 /// Bytes that second-order statistics may take at once; what does not fit is collected in another run over the data.
@@ -31,8 +32,8 @@ pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, s
     let mut rest = &layers[..];
     while !rest.is_empty() {
         let mut room = BUDGET;
-        let fits = |l: &&RefitLayer| {
-            let bytes = Gram::bytes(1, columns(&original.graph, l));
+        let fits = |l: &&Linear| {
+            let bytes = Gram::bytes(1, l.columns(&original.graph));
             let fits = bytes <= room || room == BUDGET;
             room = room.saturating_sub(bytes);
             fits
@@ -51,12 +52,6 @@ pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, s
         }
     }
     Ok(layers.len())
-}
-
-fn columns(graph: &Graph, layer: &RefitLayer) -> usize {
-    let dims = graph.ty(layer.weight).and_then(|t| t.shape()).unwrap_or_default();
-    let (rows, all) = (dims.first().and_then(Dim::known).unwrap_or(1), dims.iter().filter_map(Dim::known));
-    all.product::<usize>() / rows.max(1)
 }
 
 /// Lets the statistics of each BatchNormalization follow its input, front to back; returns how many.

@@ -2,12 +2,13 @@
 
 use super::progress::Progress;
 use super::schema::SparsifyStep;
+use super::sparse_fit;
 use crate::analysis::shapes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::{Graph, Model, Tensor, TensorData};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
-use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, layers};
+use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, TakeWeights, layers};
 use crate::passes::{Pass, PassContext, RewritePass};
 use serde::Serialize;
 
@@ -20,6 +21,14 @@ pub struct SparsifyReport {
     pub bytes: (u64, u64),
     /// Constants that are stored sparsely, before and after.
     pub sparse: (usize, usize),
+    /// Layers whose weights were fitted after zeros were made.
+    pub fitted: usize,
+    /// Samples that they were fitted on; 0 where no data were needed.
+    pub samples: u64,
+    /// Whether they were random numbers for want of data.
+    pub random: bool,
+    /// What else a user should know.
+    pub notes: Vec<String>,
 }
 
 /// One weight.
@@ -42,12 +51,9 @@ pub fn sparsify(
     step: &SparsifyStep,
     cx: &PassContext,
     check: Option<&Check>,
-    _progress: &dyn Progress,
+    progress: &dyn Progress,
 ) -> Result<(Vec<PassReport>, SparsifyReport)> {
     step.options.check()?;
-    if step.options.importance == Measure::Hessian || step.options.block.is_some() {
-        return Err(Error::unsupported("importance by the Hessian and blocks are not there yet"));
-    }
     shapes::infer_types(model)?;
     let before = totals(&model.graph);
     let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
@@ -59,8 +65,16 @@ pub fn sparsify(
         let (name, nonzero) = (model.graph.name(layer.weight).to_string(), t.count_nonzero()?);
         report.layers.push(SparseWeight { name, elements: t.len(), nonzero: (nonzero, nonzero) });
     }
-    let zeros = Sparsify { options: step.options.clone() };
-    let mut rest: Vec<&dyn Pass> = vec![&zeros];
+    let fitted = match step.options.goal {
+        Some(goal) if step.options.importance == Measure::Hessian => {
+            Some(sparse_fit::fit(model, &weights, goal, step, progress)?)
+        }
+        _ => None,
+    };
+    let by_magnitude = Sparsify { options: step.options.clone() };
+    let by_fit = fitted.as_ref().map(|f| TakeWeights { from: &f.model });
+    let zeros: &dyn Pass = by_fit.as_ref().map_or(&by_magnitude, |p| p);
+    let mut rest: Vec<&dyn Pass> = vec![zeros];
     if step.densify {
         rest.push(&Densify);
     } else if step.options.store {
@@ -70,6 +84,9 @@ pub fn sparsify(
     for layer in &mut report.layers {
         let weight = model.graph.find(&layer.name).and_then(|v| model.graph.constant(v));
         layer.nonzero.1 = weight.map_or(Ok(0), Tensor::count_nonzero)?;
+    }
+    if let Some(f) = fitted {
+        (report.fitted, report.samples, report.random, report.notes) = (f.layers, f.samples, f.random, f.notes);
     }
     let after = totals(&model.graph);
     (report.bytes, report.sparse) = ((before.0, after.0), (before.1, after.1));

@@ -12,7 +12,7 @@ mod zero_state;
 
 pub use budget::Budget;
 pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
-pub use refit::{Anchor, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
+pub use refit::{Anchor, Moments, anchors, reestimate, refit, refit_layers};
 pub use select::{PruneOptions, Selected, Target, select};
 pub use slice::{ChannelMap, Cut, Slice, zero_consumers};
 pub use zero_state::EliminateZeroState;
