@@ -6,6 +6,7 @@
 mod budget;
 mod importance;
 mod refit;
+mod saliency;
 mod select;
 mod slice;
 mod zero_state;
@@ -13,6 +14,7 @@ mod zero_state;
 pub use budget::Budget;
 pub use importance::{ChannelMagnitudes, Importance, Measure, Norm};
 pub use refit::{Anchor, Moments, anchors, reestimate, refit, refit_layers};
+pub use saliency::{Saliencies, takers};
 pub use select::{PruneOptions, Selected, Target, select};
 pub use slice::{ChannelMap, Cut, Slice, zero_consumers};
 pub use zero_state::EliminateZeroState;

@@ -11,11 +11,12 @@ pub struct Trace {
     pub loss: Vec<f32>,
 }
 
-/// The inverse of the second moments of the columns that are left, in the lower triangle of the leading part of `a`.
-struct State {
+/// Rows while columns are removed from them: at any time the best ones without the columns that are gone.
+pub struct Removal {
     /// Row length.
     stride: usize,
     left: usize,
+    /// The inverse of the second moments of the columns that are left, in the lower triangle of the leading part.
     a: Vec<f32>,
     /// Rows of weights, `stride` long.
     w: Vec<f32>,
@@ -30,15 +31,7 @@ struct State {
 ///
 /// `w` is `[rows, columns]` and optimal at first; `inverse` is `[columns, columns]`.
 pub fn trace(w: &[f64], columns: usize, inverse: &[f64], shape: &Shape) -> Trace {
-    let mut state = State {
-        stride: columns,
-        left: columns,
-        a: inverse.iter().map(|&x| x as f32).collect(),
-        w: w.iter().map(|&x| x as f32).collect(),
-        column: (0..columns).collect(),
-        position: (0..columns).collect(),
-        pivot: vec![0.0; columns],
-    };
+    let mut state = Removal::new(w, columns, inverse);
     let mut units: Vec<usize> = (0..shape.units.len()).collect();
     let mut room = shape.runs.as_ref().map(|(_, most)| most.clone()).unwrap_or_default();
     let mut trace = Trace::default();
@@ -60,13 +53,26 @@ pub fn trace(w: &[f64], columns: usize, inverse: &[f64], shape: &Shape) -> Trace
     }
 }
 
-impl State {
+impl Removal {
+    /// Nothing removed yet: `w` is `[rows, columns]` and optimal, `inverse` is that of the second moments.
+    pub fn new(w: &[f64], columns: usize, inverse: &[f64]) -> Self {
+        Self {
+            stride: columns,
+            left: columns,
+            a: inverse.iter().map(|&x| x as f32).collect(),
+            w: w.iter().map(|&x| x as f32).collect(),
+            column: (0..columns).collect(),
+            position: (0..columns).collect(),
+            pivot: vec![0.0; columns],
+        }
+    }
+
     fn at(&self, i: usize, j: usize) -> f32 {
         self.a[i.max(j) * self.stride + i.min(j)]
     }
 
-    /// What the rows lose with these columns: `w_B (C^-1)_BB^-1 w_B^T`.
-    fn loss(&self, columns: &[usize]) -> f32 {
+    /// What the rows lose with these columns, which are still there: `w_B (C^-1)_BB^-1 w_B^T`.
+    pub fn loss(&self, columns: &[usize]) -> f32 {
         let at = |c: usize| self.position[c];
         if let [c] = *columns {
             let p = at(c);
@@ -84,7 +90,7 @@ impl State {
     }
 
     /// Removes a column; the rows make up for it.
-    fn remove(&mut self, column: usize) {
+    pub fn remove(&mut self, column: usize) {
         let (p, n, last) = (self.position[column], self.left, self.left - 1);
         for k in 0..n {
             self.pivot[k] = self.at(p, k);

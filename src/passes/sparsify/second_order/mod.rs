@@ -9,6 +9,7 @@ mod problem;
 mod shape;
 
 pub use choose::{Curve, Quota, share_of};
+pub use greedy::Removal;
 pub use layer::{FitLayer, zero_rest};
 pub use problem::Problem;
 pub use shape::Shape;
