@@ -37,9 +37,9 @@ pub struct Distill {
     /// Samples of one step.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().batch)]
     batch: usize,
-    /// Passes over the training data.
-    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().epochs)]
-    epochs: usize,
+    /// Passes over the training data (default: as many as fit into the minutes, or 30).
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
     /// End after this many minutes; the learning rate falls in time.
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
@@ -64,6 +64,12 @@ pub struct Distill {
     /// Loss of an output: kl (scores of classes), probabilities, mse, cosine or none. May be repeated.
     #[arg(long, value_name = "OUTPUT=LOSS", value_parser = loss)]
     loss: Vec<(String, LossKind)>,
+    /// Weight of features: intermediate values that both models have (ends of blocks) are held against each other too.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().feature_weight)]
+    feature_weight: f64,
+    /// Which channels the student kept, as `prune --map` wrote it: features with fewer channels can be compared too.
+    #[arg(long, value_name = "FILE.json")]
+    map: Option<PathBuf>,
     /// Share of the loss that --label decides.
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().label_weight)]
     label_weight: f64,
@@ -88,6 +94,12 @@ pub struct Distill {
     /// Decides the order of samples, what is held out, and augmentation.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().seed)]
     seed: u64,
+    /// A checkpoint: written while training goes on and when Ctrl-C ends it; if there is one, training goes on from it.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Write the learning curve as a web page that needs no other file.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -126,8 +138,9 @@ impl Distill {
             return Ok(Done::Ok);
         }
         super::progress::stop_on_interrupt();
+        super::memory::keep_freed();
         let output = self.output.as_deref().unwrap_or(&self.student);
-        apply::run_recipe(&recipe, &self.student, output, common)
+        apply::run_training(&recipe, &self.student, output, self.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {
@@ -144,6 +157,7 @@ impl Distill {
             warm_up: self.warm_up,
             clip: self.clip,
             temperature: self.temperature,
+            feature_weight: self.feature_weight,
             label_weight: self.label_weight,
             losses: self.loss.iter().cloned().collect(),
             held_out: self.held_out,
@@ -153,11 +167,13 @@ impl Distill {
             batch_statistics: !self.stored_statistics,
             keep_zeros: !self.fill_zeros,
             seed: self.seed,
+            resume: self.resume.clone(),
         };
         // Labels of the training data are read only where they decide something.
         let label = self.labels.label.clone().filter(|_| self.label_weight > 0.0);
         let step = DistillStep {
             teacher: self.teacher.clone(),
+            map: self.map.clone(),
             data: self.data.clone(),
             label,
             samples: self.samples,

@@ -1,6 +1,7 @@
 //! `sardonyx sparsify`.
 
 use super::quantize::{DebugArgs, LabelArgs};
+use super::recover::RecoverArgs;
 use super::save::SaveArgs;
 use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply, output};
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 /// Examples:
 ///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --global
 ///   sardonyx sparsify model.onnx -o sparse.onnx --pattern 2:4 --exclude Gemm
+///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --data train.npz --recover distill --minutes 10
 ///   sardonyx sparsify sparse.onnx -o dense.onnx --densify
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -29,7 +31,7 @@ pub struct Sparsify {
     /// Set this share of the weights to zero (of each layer, or of all together with --global).
     #[arg(long, value_name = "SHARE", group = "goal")]
     sparsity: Option<f64>,
-    /// Set weights to zero whose magnitude is below.
+    /// Set weights to zero whose importance (magnitude, or what --importance measures) is below.
     #[arg(long, value_name = "X", group = "goal")]
     threshold: Option<f32>,
     /// Keep N of every M weights in a row along the input channels.
@@ -38,6 +40,10 @@ pub struct Sparsify {
     /// How much a weight matters.
     #[arg(long, value_enum, default_value = "magnitude")]
     importance: MeasureArg,
+    /// Class labels in --data, by array name: --importance by gradients is then of the loss on them. Without: of the
+    /// model's own output.
+    #[arg(long, value_name = "NAME", requires = "data")]
+    importance_label: Option<String>,
     /// Set blocks of this size to zero, outputs by inputs: with --sparsity.
     #[arg(long, value_name = "OUTPUTSxINPUTS", requires = "sparsity")]
     block: Option<Block>,
@@ -56,7 +62,7 @@ pub struct Sparsify {
     /// Write sparse initializers as dense ones, bit for bit.
     #[arg(long, conflicts_with = "dense")]
     densify: bool,
-    /// Data for --importance hessian: as --data of quantize. Without it: random input, and the report says so.
+    /// Data for --importance and --recover: as --data of quantize. Without it: random input, and the report says so.
     #[arg(long, value_name = "FILE|FOLDER")]
     data: Option<PathBuf>,
     /// Use at most this many samples of --data.
@@ -65,6 +71,8 @@ pub struct Sparsify {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    #[command(flatten)]
+    recover: RecoverArgs,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -93,6 +101,12 @@ pub enum MeasureArg {
     Magnitude,
     /// What zeroing it does to the layer's outputs on --data; the weights that stay are fitted again.
     Hessian,
+    /// Its mean squared gradient on --data.
+    Fisher,
+    /// The same, times the squared weight.
+    WeightedFisher,
+    /// Mean magnitude of the loss's first-order change without it, on --data.
+    Taylor,
 }
 
 impl From<MeasureArg> for Measure {
@@ -100,6 +114,9 @@ impl From<MeasureArg> for Measure {
         match m {
             MeasureArg::Magnitude => Measure::Magnitude,
             MeasureArg::Hessian => Measure::Hessian,
+            MeasureArg::Fisher => Measure::Fisher,
+            MeasureArg::WeightedFisher => Measure::WeightedFisher,
+            MeasureArg::Taylor => Measure::Taylor,
         }
     }
 }
@@ -111,7 +128,9 @@ impl Sparsify {
             output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        apply::run_recipe(&recipe, &self.input, self.output.as_deref().unwrap_or(&self.input), common)
+        self.recover.prepare();
+        let output = self.output.as_deref().unwrap_or(&self.input);
+        apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {
@@ -142,7 +161,9 @@ impl Sparsify {
             data: self.data.clone(),
             samples: self.samples,
             batch: self.batch,
+            label: self.importance_label.clone(),
             densify: self.densify,
+            recover: self.recover.step(),
             options,
         });
         Recipe { sparsify, validate, passes, save, ..Recipe::default() }

@@ -80,6 +80,11 @@ impl Linear {
         graph.constant(self.weight).map_or(0, |t| t.len() / t.dims[self.axes.0].max(1))
     }
 
+    /// Number of outputs; `None` where the weight is gone.
+    pub fn outputs(&self, graph: &Graph) -> Option<usize> {
+        graph.constant(self.weight).map(|t| t.dims[self.axes.0])
+    }
+
     /// The weight as `[outputs, columns]`.
     ///
     /// # Errors

@@ -2,13 +2,17 @@
 
 mod accuracy;
 mod convert;
+mod curve;
 mod distill;
 mod dump;
 mod execute;
 mod explain;
+mod gradients;
 mod groups;
+mod in_order;
 mod inspect;
 mod interface;
+mod latency;
 mod layers;
 mod ops;
 mod progress;
@@ -26,6 +30,7 @@ mod sparse_fit;
 mod sparsify;
 
 pub use convert::Conversion;
+pub use distill::Recovered;
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use explain::{ExplainReport, RoundingReport, explain_files};
 pub use groups::{GroupRow, GroupsReport, Member, groups_file};
@@ -38,7 +43,7 @@ pub use quantize::Calibration;
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,
-    RECIPE_VERSION, Recipe, Search, SimplifyStep, SparsifyStep, ValidateStep,
+    RECIPE_VERSION, Recipe, RecoverMethod, RecoverStep, Search, SimplifyStep, SparsifyStep, ValidateStep,
 };
 pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};

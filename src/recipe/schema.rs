@@ -208,8 +208,14 @@ pub struct SparsifyStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// The array of integer class labels in the data: importance by gradients is then of the loss on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Write sparse initializers as dense ones.
     pub densify: bool,
+    /// Training of the result, if any; zeros stay zeros.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<RecoverStep>,
     /// What becomes zero.
     pub options: SparsifyOptions,
 }
@@ -224,8 +230,14 @@ pub struct PruneStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// The array of integer class labels in the data: importance by gradients is then of the loss on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Where the kept channels are written.
     pub map: Option<PathBuf>,
+    /// Training of the result, if any; after repair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<RecoverStep>,
     /// What goes.
     pub options: PruneOptions,
 }
@@ -247,6 +259,9 @@ impl Default for CalibrationMethod {
 pub struct DistillStep {
     /// The teacher's file.
     pub teacher: PathBuf,
+    /// Which elements of the teacher's values the student kept, as pruning writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<PathBuf>,
     /// Training data.
     pub data: PathBuf,
     /// The array of integer class labels.
@@ -258,6 +273,52 @@ pub struct DistillStep {
     /// How.
     #[serde(default)]
     pub options: DistillOptions,
+}
+
+/// Training of what a step made, with the model as it came to the step as the teacher.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RecoverStep {
+    /// In which way.
+    pub method: RecoverMethod,
+    /// Training data; those of the step where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// The array of integer class labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// How.
+    #[serde(default = "DistillOptions::for_recovery")]
+    pub options: DistillOptions,
+}
+
+/// A way to recover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecoverMethod {
+    /// Distillation.
+    Distill,
+}
+
+impl RecoverStep {
+    fn check(&self, data: Option<&PathBuf>) -> Result<()> {
+        positive(&[("samples", self.samples)])?;
+        if self.data.as_ref().or(data).is_none() {
+            return Err(Error::usage("recovery trains on data: give --data"));
+        }
+        check_distillation(&self.options, self.label.as_ref())
+    }
+}
+
+fn check_distillation(options: &DistillOptions, label: Option<&String>) -> Result<()> {
+    options.check()?;
+    if options.label_weight > 0.0 && label.is_none() {
+        return Err(Error::usage("a label weight needs labels: give --label"));
+    }
+    Ok(())
 }
 
 /// Comparison of the result with the original.
@@ -353,22 +414,28 @@ impl Recipe {
         if let Some(p) = &self.prune {
             positive(&[("samples", p.samples), ("batch", p.batch)])?;
             p.options.check()?;
+            p.recover.as_ref().map_or(Ok(()), |r| r.check(p.data.as_ref()))?;
         }
         if let Some(s) = &self.sparsify {
             positive(&[("samples", s.samples), ("batch", s.batch)])?;
             s.options.check()?;
+            s.recover.as_ref().map_or(Ok(()), |r| r.check(s.data.as_ref()))?;
         }
         if let Some(d) = &self.distill {
             positive(&[("samples", d.samples)])?;
-            d.options.check()?;
-            if d.options.label_weight > 0.0 && d.label.is_none() {
-                return Err(Error::usage("a label weight needs labels: give --label"));
-            }
+            check_distillation(&d.options, d.label.as_ref())?;
         }
         match &self.validate {
             Some(v) => v.check(),
             None => Ok(()),
         }
+    }
+
+    /// Whether it trains.
+    pub(super) fn trains(&self) -> bool {
+        self.distill.is_some()
+            || self.prune.as_ref().is_some_and(|p| p.recover.is_some())
+            || self.sparsify.as_ref().is_some_and(|s| s.recover.is_some())
     }
 
     /// Writes the recipe.

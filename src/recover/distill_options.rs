@@ -5,6 +5,7 @@ use super::target::LossKind;
 use crate::error::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 /// How a student is trained.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -12,9 +13,11 @@ use std::collections::BTreeMap;
 pub struct DistillOptions {
     /// Samples of one step.
     pub batch: usize,
-    /// Passes over the training samples.
-    pub epochs: usize,
+    /// Passes over the training samples; absent: as many as fit into the minutes, or [`EPOCHS`] where there is no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub epochs: Option<usize>,
     /// Minutes after which training ends, whatever is left of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub minutes: Option<f64>,
     /// The optimizer.
     pub optimizer: Method,
@@ -28,6 +31,8 @@ pub struct DistillOptions {
     pub clip: f64,
     /// Temperature of the softmax of scores.
     pub temperature: f64,
+    /// Weight of the mean relative squared error of features: intermediate values that teacher and student have in common.
+    pub feature_weight: f64,
     /// Share of the loss that the labels decide, where there are labels.
     pub label_weight: f64,
     /// Losses of outputs, by name, where not the usual one.
@@ -46,13 +51,20 @@ pub struct DistillOptions {
     pub keep_zeros: bool,
     /// Decides the order of samples, what is held out, and augmentation.
     pub seed: u64,
+    /// A checkpoint: written at each validation and when training is interrupted; where there is one already, training goes
+    /// on from it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub resume: Option<PathBuf>,
 }
+
+/// Passes over the training samples, where nothing else is said.
+pub const EPOCHS: usize = 30;
 
 impl Default for DistillOptions {
     fn default() -> Self {
         Self {
             batch: 64,
-            epochs: 30,
+            epochs: None,
             minutes: None,
             optimizer: Method::AdamW,
             learning_rate: 2e-3,
@@ -60,20 +72,32 @@ impl Default for DistillOptions {
             warm_up: 0.05,
             clip: 5.0,
             temperature: 3.0,
+            feature_weight: 0.0,
             label_weight: 0.0,
             losses: BTreeMap::new(),
             held_out: 0.1,
-            patience: 10,
+            patience: 30,
             flip: false,
             shift: 0,
             batch_statistics: true,
             keep_zeros: true,
             seed: 0,
+            resume: None,
         }
     }
 }
 
 impl DistillOptions {
+    /// What recovers a model from pruning or sparsification best: it starts close to its teacher.
+    pub fn for_recovery() -> Self {
+        Self { feature_weight: 1.0, ..Self::default() }
+    }
+
+    /// Passes over the training samples; `None`: the minutes decide.
+    pub fn passes(&self) -> Option<usize> {
+        self.epochs.or(if self.minutes.is_none() { Some(EPOCHS) } else { None })
+    }
+
     /// Checks what the types of the fields do not.
     ///
     /// # Errors
@@ -88,10 +112,11 @@ impl DistillOptions {
         if let Some((name, x)) = shares.into_iter().find(|(_, x)| !(0.0..=1.0).contains(x)) {
             return Err(Error::usage(format!("{name} must lie between 0 and 1, not {x}")));
         }
-        if !(self.weight_decay.is_finite() && self.weight_decay >= 0.0) {
-            return Err(Error::usage(format!("weight-decay must not be negative, not {}", self.weight_decay)));
+        let weights = [("weight-decay", self.weight_decay), ("feature-weight", self.feature_weight)];
+        if let Some((name, x)) = weights.into_iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
+            return Err(Error::usage(format!("{name} must not be negative, not {x}")));
         }
-        let counts = [("batch", self.batch), ("epochs", self.epochs), ("patience", self.patience)];
+        let counts = [("batch", self.batch), ("epochs", self.epochs.unwrap_or(1)), ("patience", self.patience)];
         match counts.into_iter().find(|(_, n)| *n == 0) {
             Some((name, _)) => Err(Error::usage(format!("{name} must be at least 1"))),
             None => Ok(()),

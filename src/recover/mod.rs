@@ -6,8 +6,10 @@
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
 mod augment;
+mod checkpoint;
 mod distill;
 mod distill_options;
+mod features;
 mod importance;
 pub mod loss;
 mod network;
@@ -19,9 +21,11 @@ mod random;
 mod samples;
 mod tape;
 mod target;
+mod training;
 
-pub use distill::{Distillation, Point, Status, distill};
+pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
+pub use features::{Feature, KeptElements, features};
 pub use importance::{Importance, ImportanceOptions, Measure, importance};
 pub use network::{Network, NetworkOptions};
 pub use optimizer::Method;

@@ -49,6 +49,17 @@ impl Optimizer {
         self.zeros.iter().flatten().filter(|z| **z).count()
     }
 
+    /// Running means of gradients and of their squares, per parameter; empty where there was none yet.
+    pub fn moments(&self) -> [&[Vec<f32>]; 2] {
+        [&self.first, &self.second]
+    }
+
+    /// Goes on after `steps` steps with these moments.
+    pub fn restore(&mut self, steps: usize, [first, second]: [Vec<Vec<f32>>; 2]) {
+        self.steps = i32::try_from(steps).unwrap_or(i32::MAX);
+        (self.first, self.second) = (first, second);
+    }
+
     /// One step.
     pub fn step(&mut self, parameters: &mut Parameters<f32>, gradients: &[Option<Array<f32>>], rate: f32) {
         self.steps += 1;

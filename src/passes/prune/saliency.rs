@@ -65,37 +65,40 @@ impl Taker {
 }
 
 impl Saliencies {
-    /// Scores a group's channels: they are removed one after the other, least loss first, and the score is the share of the
-    /// outputs' variance that is lost with each, given the best fit of the weights that take those left (Hassibi and Stork,
-    /// Optimal Brain Surgeon, 1993, for all weights of a channel together), summed over the layers; never less than that of
-    /// those before it. `layers` are those of [`takers`] with the statistics of their inputs.
-    ///
-    /// # Errors
-    /// Statistics of another layer, or with NaN or infinity.
-    pub fn add(&mut self, model: &Model, group: &Group, layers: &[(Linear, Gram)]) -> Result<()> {
-        let mut takers = vec![];
-        for (layer, gram) in layers {
-            takers.extend(Taker::new(model, group, layer, gram)?);
-        }
-        if takers.is_empty() {
-            return Ok(());
-        }
-        let mut left: Vec<usize> = (0..group.classes.len()).collect();
-        let mut scores = vec![0f64; left.len()];
-        let mut most = 0f64;
-        loop {
-            let losses = left.iter().enumerate().map(|(k, &c)| (k, takers.iter().map(|t| t.loss(c)).sum::<f64>()));
-            let least = losses.min_by(|a, b| a.1.total_cmp(&b.1).then(left[a.0].cmp(&left[b.0])));
-            let Some((k, loss)) = least else { break };
-            let class = left.swap_remove(k);
-            most = most.max(loss);
-            scores[class] = most;
-            for t in &mut takers {
-                t.columns[class].iter().for_each(|&c| t.removal.remove(c));
-            }
-        }
+    /// Keeps the scores of a group.
+    pub fn insert(&mut self, group: &Group, scores: Vec<f64>) {
         self.by_group.insert(group.name.clone(), scores);
-        Ok(())
+    }
+}
+
+/// Scores a group's channels: they are removed one after the other, least loss first, and the score is the share of the
+/// outputs' variance that is lost with each, given the best fit of the weights that take those left (Hassibi and Stork,
+/// Optimal Brain Surgeon, 1993, for all weights of a channel together), summed over the layers; never less than that of
+/// those before it. `layers` are those of [`takers`] with the statistics of their inputs; `None` where there are none.
+///
+/// # Errors
+/// Statistics of another layer, or with NaN or infinity.
+pub fn removal_scores(model: &Model, group: &Group, layers: &[(Linear, Gram)]) -> Result<Option<Vec<f64>>> {
+    let mut takers = vec![];
+    for (layer, gram) in layers {
+        takers.extend(Taker::new(model, group, layer, gram)?);
+    }
+    if takers.is_empty() {
+        return Ok(None);
+    }
+    let mut left: Vec<usize> = (0..group.classes.len()).collect();
+    let mut scores = vec![0f64; left.len()];
+    let mut most = 0f64;
+    loop {
+        let losses = left.iter().enumerate().map(|(k, &c)| (k, takers.iter().map(|t| t.loss(c)).sum::<f64>()));
+        let least = losses.min_by(|a, b| a.1.total_cmp(&b.1).then(left[a.0].cmp(&left[b.0])));
+        let Some((k, loss)) = least else { return Ok(Some(scores)) };
+        let class = left.swap_remove(k);
+        most = most.max(loss);
+        scores[class] = most;
+        for t in &mut takers {
+            t.columns[class].iter().for_each(|&c| t.removal.remove(c));
+        }
     }
 }
 
@@ -137,9 +140,7 @@ mod tests {
         let hidden: Vec<f32> = x.chunks(2).flat_map(|p| [p[0], p[0], p[1]]).collect();
         gram.add(&hidden, &[150, 3]).unwrap();
         gram.finish();
-        let mut saliencies = Saliencies::default();
-        saliencies.add(&model, group, &[(layers[0].clone(), gram)]).unwrap();
-        let scores = saliencies.scores(&model, &groups, group).unwrap();
+        let scores = removal_scores(&model, group, &[(layers[0].clone(), gram)]).unwrap().unwrap();
         assert!(scores[0] < 1e-2 && scores[2] > scores[0] && scores[1] > 10.0 * scores[2], "{scores:?}");
     }
 }

@@ -5,11 +5,14 @@ use super::options::{Block, Goal, Pattern, SparsifyOptions};
 use crate::error::{Context, Result};
 use crate::ir::{DType, Model, Tensor};
 use crate::passes::{Effect, Outcome, Pass, PassContext, Patch};
+use std::collections::HashMap;
 
-/// Sets weights of products to zero by magnitude.
+/// Sets weights of products to zero: the least important ones.
 pub struct Sparsify {
     /// How many, and where.
     pub options: SparsifyOptions,
+    /// Importance of the elements of weights, by name; magnitude where there is none.
+    pub scores: HashMap<String, Vec<f32>>,
 }
 
 impl Pass for Sparsify {
@@ -29,7 +32,11 @@ impl Pass for Sparsify {
         let mut weights: Vec<(SparseLayer, Vec<f32>)> = vec![];
         for layer in found {
             let Some(t) = graph.constant(layer.weight) else { continue };
-            weights.push((layer, t.to_f32().context(|| format!("\"{}\"", graph.name(layer.weight)))?));
+            let scores = match self.scores.get(graph.name(layer.weight)).filter(|s| s.len() == t.len()) {
+                Some(scores) => scores.clone(),
+                None => t.to_f32().context(|| format!("\"{}\"", graph.name(layer.weight)))?,
+            };
+            weights.push((layer, scores));
         }
         let common = match goal {
             Goal::Sparsity(share) if self.options.global => Some(smallest(&weights, share)),

@@ -33,7 +33,7 @@ pub struct SparsifyOptions {
 pub enum Goal {
     /// This share of the weights, 0 to 1, smallest magnitudes first.
     Sparsity(f64),
-    /// Magnitudes below this.
+    /// Magnitudes, or whatever importance is, below this.
     Threshold(f32),
     /// All but N of every M weights in a row along the input channels.
     Pattern(Pattern),
@@ -48,6 +48,12 @@ pub enum Measure {
     Magnitude,
     /// What zeroing it does to the layer's outputs on data; the weights that stay take up what they can of it.
     Hessian,
+    /// `R(w) = E[(dL/dw)^2]`.
+    Fisher,
+    /// `w^2 R(w)`.
+    WeightedFisher,
+    /// `E|w dL/dw|` (Molchanov et al., Importance Estimation for Neural Network Pruning, 2019).
+    Taylor,
 }
 
 /// Blocks of weights that are zero together: outputs by inputs.

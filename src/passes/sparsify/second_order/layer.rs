@@ -39,8 +39,19 @@ impl FitLayer {
         Ok(Self { linear, shape, quota })
     }
 
+    /// Without other zeros than those that are there.
+    ///
+    /// # Errors
+    /// A weight that is no float.
+    pub fn with_its_zeros(graph: &Graph, linear: Linear) -> Result<Self> {
+        let rows = linear.rows(graph)?;
+        let columns = linear.columns(graph);
+        let quota = Quota::Given(rows.iter().map(|&x| x == 0.0).collect());
+        Ok(Self { linear, shape: Shape::new(columns, 1, None, None), quota })
+    }
+
     fn outputs(&self, graph: &Graph) -> usize {
-        graph.constant(self.linear.weight).map_or(0, |t| t.dims[self.linear.axes.0])
+        self.linear.outputs(graph).unwrap_or(0)
     }
 
     /// What zeros would cost in the model that the statistics are of.
