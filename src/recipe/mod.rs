@@ -9,8 +9,10 @@ mod execute;
 mod explain;
 mod gradients;
 mod groups;
+mod in_order;
 mod inspect;
 mod interface;
+mod latency;
 mod layers;
 mod ops;
 mod progress;
@@ -24,6 +26,7 @@ mod schema;
 mod search;
 mod sensitivity;
 mod simplify;
+mod sparse_fit;
 mod sparsify;
 
 pub use convert::Conversion;
