@@ -73,7 +73,7 @@ pub struct Distill {
     /// Share of the loss that --label decides.
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().label_weight)]
     label_weight: f64,
-    /// Share of the data that is held out (at most 1,024 samples).
+    /// Share of the data that is held out (at most 256 samples).
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().held_out)]
     held_out: f64,
     /// Hold out the last samples of the data instead of random ones: for a student that was fitted (--repair) on the others.

@@ -84,10 +84,9 @@ pub fn sparsify(
         let scores = scores(model, step, progress, &mut report)?;
         passes.extend(manager::run(model, &[&Sparsify { options: step.options.clone(), scores }], cx, check)?);
     }
-    let recovered = step
-        .recover
-        .as_ref()
-        .map(|recovery| train_again(model, Teacher::from(&original), recovery, (step.data.as_deref(), false), progress));
+    let on = (step.data.as_deref(), fitted.is_some());
+    let recovered =
+        step.recover.as_ref().map(|recovery| train_again(model, Teacher::from(&original), recovery, on, progress));
     let recovered = recovered.transpose()?;
     let mut rest: Vec<&dyn Pass> = vec![];
     if step.densify {

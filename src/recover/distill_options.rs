@@ -61,7 +61,7 @@ pub struct DistillOptions {
 }
 
 /// Most samples that are held out.
-const MOST_HELD_OUT: usize = 1024;
+const MOST_HELD_OUT: usize = 256;
 
 /// Passes over the training samples, where nothing else is said.
 pub const EPOCHS: usize = 30;
