@@ -8,6 +8,7 @@ mod explain;
 mod groups;
 mod inspect;
 mod learning;
+mod memory;
 mod ops;
 mod output;
 mod progress;

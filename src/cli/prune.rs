@@ -163,8 +163,9 @@ impl Prune {
             output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        self.recover.stop_on_interrupt();
-        apply::run_recipe(&recipe, &self.input, self.output.as_deref().unwrap_or(&self.input), common)
+        self.recover.prepare();
+        let output = self.output.as_deref().unwrap_or(&self.input);
+        apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {

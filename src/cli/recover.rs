@@ -18,6 +18,15 @@ pub struct RecoverArgs {
     /// Data for --recover (default: those of --data): the more, the better.
     #[arg(long, value_name = "FILE|FOLDER", requires = "recover")]
     recover_data: Option<PathBuf>,
+    /// Largest learning rate of --recover (default: 0.001, or 0.0001 where no BatchNormalization keeps values in range).
+    #[arg(long, value_name = "X", requires = "recover")]
+    learning_rate: Option<f64>,
+    /// Write the learning curve of --recover as a web page that needs no other file.
+    #[arg(long, value_name = "FILE.html", requires = "recover")]
+    pub html: Option<PathBuf>,
+    /// A checkpoint of --recover: written while training goes on; if there is one, training goes on from it.
+    #[arg(long, value_name = "FILE", requires = "recover")]
+    resume: Option<PathBuf>,
     /// In --recover, mirror images left to right at random.
     #[arg(long, requires = "recover")]
     flip: bool,
@@ -38,8 +47,10 @@ impl RecoverArgs {
         let MethodArg::Distill = self.recover?;
         let options = DistillOptions {
             minutes: Some(self.minutes),
+            learning_rate: self.learning_rate,
             flip: self.flip,
             shift: self.shift,
+            resume: self.resume.clone(),
             ..DistillOptions::for_recovery()
         };
         Some(RecoverStep {
@@ -52,9 +63,10 @@ impl RecoverArgs {
     }
 
     /// Makes Ctrl-C end training early, where there is any.
-    pub fn stop_on_interrupt(&self) {
+    pub fn prepare(&self) {
         if self.recover.is_some() {
             super::progress::stop_on_interrupt();
+            super::memory::keep_freed();
         }
     }
 }

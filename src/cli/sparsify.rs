@@ -128,8 +128,9 @@ impl Sparsify {
             output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        self.recover.stop_on_interrupt();
-        apply::run_recipe(&recipe, &self.input, self.output.as_deref().unwrap_or(&self.input), common)
+        self.recover.prepare();
+        let output = self.output.as_deref().unwrap_or(&self.input);
+        apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {

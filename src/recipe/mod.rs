@@ -2,14 +2,17 @@
 
 mod accuracy;
 mod convert;
+mod curve;
 mod distill;
 mod dump;
 mod execute;
 mod explain;
 mod gradients;
 mod groups;
+mod in_order;
 mod inspect;
 mod interface;
+mod latency;
 mod layers;
 mod learn;
 mod ops;
@@ -24,10 +27,12 @@ mod schema;
 mod search;
 mod sensitivity;
 mod simplify;
+mod sparse_fit;
 mod sparsify;
 mod trials;
 
 pub use convert::Conversion;
+pub use distill::Recovered;
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use explain::{ExplainReport, RoundingReport, explain_files};
 pub use groups::{GroupRow, GroupsReport, Member, groups_file};

@@ -1,6 +1,7 @@
 //! Runs a recipe from file to file.
 
 use super::convert::{Conversion, convert};
+use super::distill::Recovered;
 use super::inspect::quantized_ops;
 use super::layers::pattern;
 use super::learn::learn;
@@ -14,7 +15,7 @@ use super::sparsify::{SparsifyReport, sparsify};
 use super::trials::{Trials, keep_what_helps};
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
-use crate::drift::{self, Agreement, Change, DriftReport};
+use crate::drift::{self, Agreement, Change, DriftReport, OutputDrift};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset, State};
 use crate::ir::{Graph, Model};
@@ -83,10 +84,8 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
         io::check_writable(output)?; // before hours of work
     }
     let place = || input.display().to_string();
-    let mut report = rewrite(recipe, &original, progress).context(place)?;
-    let model = report.1;
+    let Rewritten { mut report, model, untrained } = rewrite(recipe, &original, progress).context(place)?;
     let bytes = io::encoded_size(&model)?;
-    let report = &mut report.0;
     report.input = input.to_path_buf();
     report.output = output.to_path_buf();
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
@@ -102,17 +101,28 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
         let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
         let reference = teacher.as_ref().unwrap_or(&original);
         execute(reference, &model, step, fallback, &mut report.drift, progress)?;
+        if let Some(untrained) = untrained {
+            report.drift.untrained = compare(reference, &untrained, step, fallback, progress)?.0;
+        }
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
         io::save_with(&model, output, &recipe.save)?;
     }
-    Ok(report.clone())
+    Ok(report)
+}
+
+/// What a recipe makes.
+struct Rewritten {
+    report: RunReport,
+    model: Model,
+    /// What it was before training, where it was trained.
+    untrained: Option<Model>,
 }
 
 /// Applies the recipe's rewriting steps.
-fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result<(RunReport, Model)> {
-    let mut model = original.clone();
+fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result<Rewritten> {
+    let (mut model, mut recovered) = (original.clone(), None);
     let mut report = RunReport {
         input: PathBuf::new(),
         output: PathBuf::new(),
@@ -139,16 +149,16 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         (report.passes, report.agreement) = (done.passes, done.agreement);
     }
     if let Some(step) = &recipe.prune {
-        let (passes, pruned, recovered) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, pruned, trained) = prune(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.prune = Some(pruned);
-        report.distillation = recovered;
+        recovered = trained;
     }
     if let Some(step) = &recipe.sparsify {
-        let (passes, sparse, recovered) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, sparse, trained) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.sparsify = Some(sparse);
-        report.distillation = recovered.or(report.distillation);
+        recovered = trained.or(recovered);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
@@ -163,8 +173,9 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let coverage = done.coverage()?;
         let nothing = done.is_empty();
         if !nothing {
-            let (rounded, recovered) = learn(&mut model, &prior, &done, step, progress)?;
-            (report.rounding, report.distillation) = (rounded, recovered.or(report.distillation));
+            let (rounded, trained) = learn(&mut model, &prior, &done, &step, progress)?;
+            report.rounding = rounded;
+            recovered = trained.or(recovered);
         }
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
@@ -186,8 +197,12 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         report.passes.extend(passes);
     }
     if let Some(step) = &recipe.distill {
-        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
+        let untrained = model.clone();
+        let trained = super::distill::distill(&mut model, step, progress)?;
+        recovered = Some(Recovered { untrained, report: trained });
     }
+    let (untrained, distillation) = recovered.map(|r| (r.untrained, r.report)).unzip();
+    report.distillation = distillation;
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
         let names: Vec<&str> = report.passes.iter().map(|p| p.pass.as_str()).collect();
@@ -195,7 +210,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     }
     report.drift.ops = Change::new(op_histogram(&original.graph), op_histogram(&model.graph));
     report.drift.macs = macs(original).zip(macs(&model)).map(|(a, b)| Change::new(a, b));
-    Ok((report, model))
+    Ok(Rewritten { report, model, untrained })
 }
 
 /// What `--strict` does not allow.
@@ -287,16 +302,27 @@ fn execute(
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
+    let (outputs, samples, random) = compare(original, rewritten, step, fallback, progress)?;
+    (report.outputs, report.samples, report.random) = (outputs, samples, random);
+    report.violations = step.gate.violations(&report.outputs);
+    Ok(())
+}
+
+/// The distance of each output, the number of samples, and whether they are random.
+fn compare(
+    original: &Model,
+    rewritten: &Model,
+    step: &ValidateStep,
+    fallback: Fallback,
+    progress: &dyn Progress,
+) -> Result<(Vec<OutputDrift>, u64, bool)> {
     let data = open_data(&original.graph, step, fallback)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     let batches = data.batches(batch);
     progress.start("validating", batches.len());
-    report.outputs = drift::compare(original, rewritten, &data, batch, &|| progress.tick())?;
+    let outputs = drift::compare(original, rewritten, &data, batch, &|| progress.tick())?;
     progress.finish();
-    report.samples = (data.len() - batches.dropped()) as u64;
-    report.random = data.is_random();
-    report.violations = step.gate.violations(&report.outputs);
-    Ok(())
+    Ok((outputs, (data.len() - batches.dropped()) as u64, data.is_random()))
 }
 
 /// The data of a validation: its own, else those of the quantization, else random input.

@@ -1,17 +1,18 @@
 //! The sparsification step.
 
-use super::distill::recover as train_again;
+use super::distill::{Recovered, recover as train_again};
 use super::gradients;
 use super::progress::Progress;
 use super::schema::SparsifyStep;
+use super::sparse_fit;
 use crate::analysis::shapes;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::ir::{Graph, Model, Tensor, TensorData};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
-use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, layers};
+use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, TakeWeights, layers};
 use crate::passes::{Pass, PassContext, RewritePass};
-use crate::recover::{self, Distillation, Teacher};
+use crate::recover::{self, Teacher};
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -24,6 +25,12 @@ pub struct SparsifyReport {
     pub bytes: (u64, u64),
     /// Constants that are stored sparsely, before and after.
     pub sparse: (usize, usize),
+    /// Layers whose weights were fitted after zeros were made.
+    pub fitted: usize,
+    /// Samples that they were fitted on; 0 where no data were needed.
+    pub samples: u64,
+    /// Whether they were random numbers for want of data.
+    pub random: bool,
     /// What else a user should know.
     pub notes: Vec<String>,
 }
@@ -49,11 +56,8 @@ pub fn sparsify(
     cx: &PassContext,
     check: Option<&Check>,
     progress: &dyn Progress,
-) -> Result<(Vec<PassReport>, SparsifyReport, Option<Distillation>)> {
+) -> Result<(Vec<PassReport>, SparsifyReport, Option<Recovered>)> {
     step.options.check()?;
-    if step.options.importance == Measure::Hessian || step.options.block.is_some() {
-        return Err(Error::unsupported("importance by the Hessian and blocks are not there yet"));
-    }
     shapes::infer_types(model)?;
     let before = totals(&model.graph);
     let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
@@ -65,14 +69,24 @@ pub fn sparsify(
         let (name, nonzero) = (model.graph.name(layer.weight).to_string(), t.count_nonzero()?);
         report.layers.push(SparseWeight { name, elements: t.len(), nonzero: (nonzero, nonzero) });
     }
-    let scores = scores(model, step, progress, &mut report)?;
-    let zeros = Sparsify { options: step.options.clone(), scores };
     let original = model.clone();
-    passes.extend(manager::run(model, &[&zeros], cx, check)?);
-    let recovered = step
-        .recover
-        .as_ref()
-        .map(|recovery| train_again(model, Teacher::from(&original), recovery, step.data.as_deref(), progress));
+    let fitted = match step.options.goal {
+        Some(goal) if step.options.importance == Measure::Hessian => {
+            Some(sparse_fit::fit(model, &weights, goal, step, progress)?)
+        }
+        _ => None,
+    };
+    if let Some(f) = &fitted {
+        passes.extend(manager::run(model, &[&TakeWeights { from: &f.model }], cx, check)?);
+        (report.fitted, report.samples, report.random) = (f.layers, f.samples, f.random);
+        report.notes.extend(f.notes.iter().cloned());
+    } else {
+        let scores = scores(model, step, progress, &mut report)?;
+        passes.extend(manager::run(model, &[&Sparsify { options: step.options.clone(), scores }], cx, check)?);
+    }
+    let on = (step.data.as_deref(), fitted.is_some());
+    let recovered =
+        step.recover.as_ref().map(|recovery| train_again(model, Teacher::from(&original), recovery, on, progress));
     let recovered = recovered.transpose()?;
     let mut rest: Vec<&dyn Pass> = vec![];
     if step.densify {

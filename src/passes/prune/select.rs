@@ -51,6 +51,22 @@ pub enum Target {
     Latency(f64),
 }
 
+impl Target {
+    /// What a round of several is to get to, of what the round before it left: equal steps of the whole.
+    pub fn of_round(self, round: usize, rounds: usize) -> Self {
+        let left = |goal: f64| {
+            let after = |k: usize| 1.0 - (1.0 - goal) * k as f64 / rounds.max(1) as f64;
+            if after(round) > 0.0 { after(round + 1) / after(round) } else { 1.0 }
+        };
+        match self {
+            Self::Ratio(gone) => Self::Ratio(1.0 - left(1.0 - gone)),
+            Self::Macs(goal) => Self::Macs(left(goal)),
+            Self::Params(goal) => Self::Params(left(goal)),
+            Self::Latency(goal) => Self::Latency(left(goal)),
+        }
+    }
+}
+
 impl Default for PruneOptions {
     fn default() -> Self {
         Self {
