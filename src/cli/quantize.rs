@@ -20,6 +20,7 @@ use std::path::PathBuf;
 ///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz --validate-data test.npz --label label --max-drop 0.5
 ///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz --format qdq --exclude 'head.*' --exclude Gemm
 ///   sardonyx quantize model.onnx -o model.int8.onnx --data calib.npz --runtime ort
+///   sardonyx quantize model.onnx -o model.w4a8.onnx --data calib.npz --weight-bits 4 --rounding block
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Quantize {
@@ -244,9 +245,12 @@ impl Quantize {
             super::output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        self.recover.stop_on_interrupt();
+        if recipe.quantize.as_ref().is_some_and(|q| q.recover.is_some() || q.options.rounding.is_learned()) {
+            super::progress::stop_on_interrupt();
+            super::memory::keep_freed();
+        }
         let output = self.output.as_deref().unwrap_or(&self.input);
-        apply::run_recipe(&recipe, &self.input, output, common)
+        apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {

@@ -407,6 +407,9 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+            if q.recover.is_some() && q.options.saturation_safe {
+                return Err(Error::usage("saturation-safe weights are not trained: leave --recover out"));
+            }
             if let Some(learning) = &q.learning {
                 learning.check()?;
                 if !q.options.rounding.is_learned() {

@@ -59,6 +59,11 @@ const UNDECIDED: f32 = 0.2;
 /// Length of that term's gradient, as a multiple of the loss's.
 const PRESSURE: f32 = 1.0;
 
+/// Learning rates as multiples of what plain weights have: of latent numbers in units of a step, and of the choice between
+/// two codes, which has to come to an end.
+const RATE_OF_CODES: f32 = 5.0;
+const RATE_OF_CHOICES: f32 = 50.0;
+
 impl Codes {
     fn clamp(&self, k: usize, centred: f32) -> f32 {
         let zero = self.zero(k);
@@ -240,29 +245,20 @@ impl Forms {
     }
 }
 
-const RATE_OF_CODES: f32 = 5.0;
-const RATE_OF_CHOICES: f32 = 10.0;
-
 impl Codes {
+    /// Latent numbers that stand for these codes, as near to the weight before rounding as may be.
     fn start(&mut self, centred: &[f32], exact: Option<&[f32]>, latent: Latent) -> Vec<f32> {
-        // A latent number this near to the next code is rounded to it by the first step that wants it.
+        // From here the next code is not far, and rounding still comes back to this one.
         const REACH: f32 = 0.45;
         self.exact = exact.is_some();
-        match (latent, exact) {
-            (Latent::StraightThrough, None) => centred.to_vec(),
-            (Latent::StraightThrough, Some(exact)) => {
-                let between =
-                    |(&q, &w): (&f32, &f32)| if w == 0.0 && q == 0.0 { 0.0 } else { w.clamp(q - REACH, q + REACH) };
-                centred.iter().zip(exact).map(between).collect()
-            }
-            (Latent::Rectified, _) => {
-                let weights = exact.unwrap_or(centred);
-                let weights: Vec<f32> = weights.iter().enumerate().map(|(k, &w)| self.clamp(k, w)).collect();
-                let u = weights.iter().map(|w| unrectified(w - w.floor())).collect();
-                self.floor = Some(weights.iter().map(|w| w.floor()).collect());
-                u
-            }
+        let between = |(&q, &w): (&f32, &f32)| if w == 0.0 && q == 0.0 { 0.0 } else { w.clamp(q - REACH, q + REACH) };
+        let near: Vec<f32> = centred.iter().zip(exact.unwrap_or(centred)).map(between).collect();
+        if latent == Latent::StraightThrough {
+            return near;
         }
+        let choices = near.iter().map(|u| unrectified(u - u.floor())).collect();
+        self.floor = Some(near.into_iter().map(f32::floor).collect());
+        choices
     }
 }
 
@@ -290,4 +286,78 @@ pub(super) fn packed(dtype: DType, codes: &Array<f32>) -> Result<Tensor> {
         }
         other => return Err(Error::unsupported(format!("codes of type {other} are not trained"))),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ops::quant::dequantize_linear::ScaleMap;
+
+    fn codes() -> Codes {
+        let source = Source {
+            codes: "w".into(),
+            dtype: DType::I4,
+            map: ScaleMap::One,
+            scale: vec![1.0],
+            scale_name: "s".into(),
+        };
+        Codes { source, bounds: (-4.0, 3.0), zero: vec![0.0], floor: None, exact: false }
+    }
+
+    const CODES: [f32; 6] = [-4.0, -1.0, 0.0, 0.0, 1.0, 3.0];
+    const WEIGHTS: [f32; 6] = [-6.0, -0.4, 0.0, 0.3, 2.9, 3.2];
+
+    #[test]
+    fn learning_begins_at_the_codes() {
+        for latent in [Latent::StraightThrough, Latent::Rectified] {
+            for exact in [None, Some(&WEIGHTS[..])] {
+                let mut codes = codes();
+                let start = codes.start(&CODES, exact, latent);
+                assert_eq!(codes.codes(&start, true), CODES, "{latent:?}");
+            }
+        }
+        let start = codes().start(&CODES, Some(&WEIGHTS), Latent::StraightThrough);
+        assert_eq!(start[2], 0.0, "a zero is one");
+        assert!((start[3] - 0.3).abs() < 1e-6 && (start[4] - 1.45).abs() < 1e-6);
+    }
+
+    #[test]
+    fn gradients_stop_where_codes_saturate() {
+        let codes = codes();
+        let mut gradient = [1.0; 4];
+        codes.chain(&[-4.6, 0.4, 3.4, 3.6], &mut gradient, 0.0);
+        assert_eq!(gradient, [0.0, 1.0, 1.0, 0.0]);
+    }
+
+    #[test]
+    fn the_rectified_sigmoid_reaches_both_ends_and_its_slope_is_its_derivative() {
+        assert_eq!((rectified(-9.0), rectified(9.0)), ((0.0, 0.0), (1.0, 0.0)));
+        for v in [-2.0f32, -0.3, 0.0, 0.7, 2.0] {
+            let slope = (rectified(v + 1e-2).0 - rectified(v - 1e-2).0) / 2e-2;
+            assert!((slope - rectified(v).1).abs() < 1e-3, "{v}");
+            assert!((unrectified(rectified(v).0) - v).abs() < 1e-3);
+            for beta in [2.0, 6.0] {
+                let term = |v: f32| 1.0 - (2.0 * rectified(v).0 - 1.0).abs().powf(beta);
+                let slope = (term(v + 1e-2) - term(v - 1e-2)) / 2e-2;
+                assert!((slope - decide(v, beta)).abs() < 1e-2, "{v} {beta}: {slope} {}", decide(v, beta));
+            }
+        }
+    }
+
+    #[test]
+    fn the_pressure_drives_choices_apart() {
+        let mut codes = codes();
+        codes.floor = Some(vec![0.0; 2]);
+        let mut gradient = [1e-6, 1e-6];
+        codes.chain(&[0.5, -0.5], &mut gradient, 0.9);
+        assert!(gradient[0] < 0.0 && gradient[1] > 0.0, "{gradient:?}");
+    }
+
+    #[test]
+    fn nibbles_hold_signed_codes() {
+        let t = packed(DType::I4, &Array::new(&[5], vec![-8.0, 7.0, -1.0, 0.0, 3.0])).unwrap();
+        assert_eq!(t.to_i64().unwrap(), [-8, 7, -1, 0, 3]);
+        let t = packed(DType::U4, &Array::new(&[3], vec![15.0, 0.0, 9.0])).unwrap();
+        assert_eq!(t.to_i64().unwrap(), [15, 0, 9]);
+    }
 }

@@ -117,8 +117,8 @@ impl DistillOptions {
     pub fn for_rounding() -> Self {
         Self {
             batch: 32,
-            epochs: Some(30),
-            learning_rate: Some(2e-3),
+            epochs: Some(16),
+            learning_rate: Some(1e-3),
             weight_decay: 0.0,
             feature_weight: 1.0,
             patience: usize::MAX,
