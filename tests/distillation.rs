@@ -26,7 +26,7 @@ fn data(model: &Model, samples: usize) -> Dataset {
 }
 
 fn quick() -> DistillOptions {
-    DistillOptions { epochs: 4, batch: 32, learning_rate: 5e-3, ..DistillOptions::default() }
+    DistillOptions { epochs: Some(4), batch: 32, learning_rate: Some(5e-3), ..DistillOptions::default() }
 }
 
 fn run(student: &mut Model, samples: usize, options: &DistillOptions) -> Result<Distillation, Error> {
@@ -67,7 +67,7 @@ fn the_result_does_not_depend_on_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let mut model = student();
-            let options = DistillOptions { epochs: 1, flip: true, shift: 1, ..quick() };
+            let options = DistillOptions { epochs: Some(1), flip: true, shift: 1, ..quick() };
             run(&mut model, 200, &options).unwrap();
             weights(&model)
         })
@@ -90,7 +90,7 @@ fn zeros_stay_zero() {
         }
     }
     let mut model = io::model_from_proto(proto).unwrap();
-    let report = run(&mut model, 200, &DistillOptions { epochs: 1, ..quick() }).unwrap();
+    let report = run(&mut model, 200, &DistillOptions { epochs: Some(1), ..quick() }).unwrap();
     let zeros = sparse.iter().filter(|x| **x == 0.0).count();
     assert_eq!(report.kept_zeros, zeros);
     let after = weights(&model).into_iter().find(|(n, _)| n == "second.weight").unwrap().1;
@@ -116,7 +116,7 @@ fn labels_join_in() {
     let mut model = student();
     let mut data = Dataset::open(&fixture("digits_train.npz"), &model.graph, Some("label")).unwrap();
     data.limit(200);
-    let options = DistillOptions { label_weight: 0.5, epochs: 2, ..quick() };
+    let options = DistillOptions { label_weight: 0.5, epochs: Some(2), ..quick() };
     let report = distill(&teacher(), &mut model, &data, &options, &mut |_| true).unwrap();
     assert!(report.after < report.before);
 }
@@ -136,7 +136,7 @@ fn a_fixed_batch_of_one_is_trained_sample_by_sample() {
     let few: Vec<f32> = image.to_f32().unwrap()[..96 * 64].to_vec();
     write_npz(&path, &[("image".into(), Tensor::from_f32(&[96, 1, 8, 8], &few))]).unwrap();
     let data = Dataset::open(&path, &model.graph, None).unwrap();
-    let options = DistillOptions { epochs: 10, learning_rate: 0.05, ..quick() };
+    let options = DistillOptions { epochs: Some(10), learning_rate: Some(0.05), ..quick() };
     let report = distill(&teacher(), &mut model, &data, &options, &mut |_| true).unwrap();
     assert!(report.after < 0.9 * report.before, "{report:?}");
 }

@@ -18,7 +18,7 @@ fn pruned(original: &Model, repair: bool) -> (Model, PruneReport) {
     let mut model = original.clone();
     let options = PruneOptions { target: Target::Ratio(0.25), repair, ..PruneOptions::default() };
     let step = PruneStep { data: Some(digits("digits_calib.npz")), options, ..PruneStep::default() };
-    let (_, report) = prune(&mut model, &step, &PassContext::default(), None, &Silent).unwrap();
+    let (_, report, _) = prune(&mut model, &step, &PassContext::default(), None, &Silent).unwrap();
     (model, report)
 }
 

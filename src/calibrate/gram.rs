@@ -68,8 +68,7 @@ impl Gram {
                 let per_group = channels / self.groups;
                 for (k, x) in x.chunks(per_group * plane.max(1)).enumerate() {
                     let (columns, places) = patches.columns(x, per_group, spatial).ok_or_else(misfit)?;
-                    self.fit(columns.len().checked_div(places).unwrap_or(self.size))?;
-                    self.add_group(k % self.groups, &columns, places);
+                    self.add_columns_of(k % self.groups, &columns, places)?;
                 }
                 Ok(())
             }
@@ -104,6 +103,16 @@ impl Gram {
         let count = self.pending.len().checked_div(self.size).unwrap_or(0);
         add_square(&mut self.products, (self.size, count), (&self.pending, (1, self.size)));
         self.pending.clear();
+    }
+
+    /// Adds the columns of a group that lie side by side, `[size, places]`; groups take turns.
+    ///
+    /// # Errors
+    /// Columns of another size than before.
+    pub(super) fn add_columns_of(&mut self, group: usize, columns: &[f32], places: usize) -> Result<()> {
+        self.fit(columns.len().checked_div(places).unwrap_or(self.size))?;
+        self.add_group(group, columns, places);
+        Ok(())
     }
 
     /// Adds columns that lie side by side.

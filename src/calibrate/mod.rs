@@ -12,6 +12,7 @@ mod means;
 mod mse;
 mod params;
 mod range;
+mod regression;
 mod sample;
 mod table;
 
@@ -22,5 +23,6 @@ pub use histogram::{NonFinite, Statistics};
 pub use means::ChannelMeans;
 pub use params::{QuantParams, RangeSpec};
 pub use range::{Method, range};
+pub use regression::Regression;
 pub use sample::Sample;
 pub use table::{CalibrationTable, TABLE_VERSION};

@@ -4,6 +4,7 @@ use super::progress::Bar;
 use super::{Common, Done, output};
 use anyhow::Context;
 use clap::Args;
+use sardonyx::io;
 use sardonyx::recipe::{self, Recipe};
 use std::path::{Path, PathBuf};
 
@@ -36,8 +37,25 @@ impl Apply {
 
 /// Runs a recipe from file to file and prints the report. Where a bound does not hold, nothing is written.
 pub fn run_recipe(recipe: &Recipe, input: &Path, output: &Path, common: &Common) -> anyhow::Result<Done> {
+    run_training(recipe, input, output, None, common)
+}
+
+/// The same; `html`: where the learning curve goes.
+pub fn run_training(
+    recipe: &Recipe,
+    input: &Path,
+    output: &Path,
+    html: Option<&Path>,
+    common: &Common,
+) -> anyhow::Result<Done> {
+    if let Some(path) = html {
+        io::check_writable(path)?;
+    }
     let bar = Bar::new(common.quiet);
     let report = recipe::run_files(recipe, input, output, &bar)?;
+    if let Some(path) = html {
+        io::write_atomically(path, report.curve_html()?.as_bytes())?;
+    }
     if common.json {
         output::print_json(&report)?;
     } else {

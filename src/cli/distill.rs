@@ -37,9 +37,9 @@ pub struct Distill {
     /// Samples of one step.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().batch)]
     batch: usize,
-    /// Passes over the training data.
-    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().epochs)]
-    epochs: usize,
+    /// Passes over the training data (default: as many as fit into the minutes, or 30).
+    #[arg(long, value_name = "N")]
+    epochs: Option<usize>,
     /// End after this many minutes; the learning rate falls in time.
     #[arg(long, value_name = "N")]
     minutes: Option<f64>,
@@ -47,7 +47,7 @@ pub struct Distill {
     #[arg(long, value_enum, default_value = "adamw")]
     optimizer: OptimizerArg,
     /// Largest learning rate: it rises in the warm-up and falls with a cosine.
-    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().learning_rate)]
+    #[arg(long, value_name = "X", default_value = "0.002")]
     learning_rate: f64,
     /// Decay of weights (not of biases and scales) per step of learning rate 1.
     #[arg(long, value_name = "X", default_value_t = DistillOptions::default().weight_decay)]
@@ -64,12 +64,21 @@ pub struct Distill {
     /// Loss of an output: kl (scores of classes), probabilities, mse, cosine or none. May be repeated.
     #[arg(long, value_name = "OUTPUT=LOSS", value_parser = loss)]
     loss: Vec<(String, LossKind)>,
+    /// Weight of features: intermediate values that both models have (ends of blocks) are held against each other too.
+    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().feature_weight)]
+    feature_weight: f64,
+    /// Which channels the student kept, as `prune --map` wrote it: features with fewer channels can be compared too.
+    #[arg(long, value_name = "FILE.json")]
+    map: Option<PathBuf>,
     /// Share of the loss that --label decides.
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().label_weight)]
     label_weight: f64,
-    /// Share of the data that is held out (at most 1,024 samples).
+    /// Share of the data that is held out (at most 256 samples).
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().held_out)]
     held_out: f64,
+    /// Hold out the last samples of the data instead of random ones: for a student that was fitted (--repair) on the others.
+    #[arg(long)]
+    hold_out_last: bool,
     /// End after this many validations (of 30) without a better one.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().patience)]
     patience: usize,
@@ -88,6 +97,12 @@ pub struct Distill {
     /// Decides the order of samples, what is held out, and augmentation.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().seed)]
     seed: u64,
+    /// A checkpoint: written while training goes on and when Ctrl-C ends it; if there is one, training goes on from it.
+    #[arg(long, value_name = "FILE")]
+    resume: Option<PathBuf>,
+    /// Write the learning curve as a web page that needs no other file.
+    #[arg(long, value_name = "FILE.html")]
+    html: Option<PathBuf>,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -126,8 +141,9 @@ impl Distill {
             return Ok(Done::Ok);
         }
         super::progress::stop_on_interrupt();
+        super::memory::keep_freed();
         let output = self.output.as_deref().unwrap_or(&self.student);
-        apply::run_recipe(&recipe, &self.student, output, common)
+        apply::run_training(&recipe, &self.student, output, self.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {
@@ -139,25 +155,30 @@ impl Distill {
                 OptimizerArg::Adamw => Method::AdamW,
                 OptimizerArg::Sgd => Method::Sgd,
             },
-            learning_rate: self.learning_rate,
+            learning_rate: Some(self.learning_rate),
             weight_decay: self.weight_decay,
             warm_up: self.warm_up,
             clip: self.clip,
             temperature: self.temperature,
+            feature_weight: self.feature_weight,
+            latent: Default::default(),
             label_weight: self.label_weight,
             losses: self.loss.iter().cloned().collect(),
             held_out: self.held_out,
+            hold_out_last: self.hold_out_last,
             patience: self.patience,
             flip: self.flip,
             shift: self.shift,
             batch_statistics: !self.stored_statistics,
             keep_zeros: !self.fill_zeros,
             seed: self.seed,
+            resume: self.resume.clone(),
         };
         // Labels of the training data are read only where they decide something.
         let label = self.labels.label.clone().filter(|_| self.label_weight > 0.0);
         let step = DistillStep {
             teacher: self.teacher.clone(),
+            map: self.map.clone(),
             data: self.data.clone(),
             label,
             samples: self.samples,

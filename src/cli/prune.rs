@@ -1,6 +1,7 @@
 //! `sardonyx prune`.
 
 use super::quantize::{DebugArgs, LabelArgs};
+use super::recover::RecoverArgs;
 use super::save::SaveArgs;
 use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply, output};
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 ///   sardonyx prune model.onnx -o pruned.onnx --ratio 0.3
 ///   sardonyx prune model.onnx -o pruned.onnx --macs 0.5 --global --importance bn-scale --round-to 8
 ///   sardonyx prune model.onnx -o pruned.onnx --params 0.7 --exclude 'head.*' --map kept.json
+///   sardonyx prune model.onnx -o pruned.onnx --macs 0.5 --repair --data train.npz --recover distill --minutes 10
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Prune {
@@ -36,6 +38,9 @@ pub struct Prune {
     /// Keep this share of the parameters.
     #[arg(long, value_name = "SHARE", group = "target")]
     params: Option<f64>,
+    /// Keep this share of the time, measured in tract on one thread.
+    #[arg(long, value_name = "SHARE", group = "target")]
+    latency: Option<f64>,
     /// Rank the channels of all layers together, instead of taking the same share of each.
     #[arg(long)]
     global: bool,
@@ -45,12 +50,19 @@ pub struct Prune {
     /// Seed of --importance random.
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
+    /// Class labels in --data, by array name: --importance by gradients is then of the loss on them. Without: of the
+    /// model's own output.
+    #[arg(long, value_name = "NAME", requires = "data")]
+    importance_label: Option<String>,
     /// Keep a multiple of this many channels.
     #[arg(long, value_name = "N", default_value_t = 1)]
     round_to: usize,
     /// Keep at least this many channels of each layer.
     #[arg(long, value_name = "N", default_value_t = 1)]
     min_channels: usize,
+    /// Get to the target in N rounds, each scoring (and repairing) what the one before left.
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    iterative: usize,
     /// Cut axes too that are normalized or reduced over: the result then differs from a masked original.
     #[arg(long)]
     allow_inexact: bool,
@@ -76,6 +88,8 @@ pub struct Prune {
     /// Samples executed at once, where the model's batch size is free.
     #[arg(long, value_name = "N")]
     batch: Option<usize>,
+    #[command(flatten)]
+    recover: RecoverArgs,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
@@ -112,6 +126,16 @@ pub enum MeasureArg {
     Random,
     /// Root mean square of the activations on --data.
     Activation,
+    /// What the layers behind lose on --data after their best refit.
+    Hessian,
+    /// Sum of the mean squared gradients of the coupled weights, on --data.
+    Fisher,
+    /// The same, times the squared weights.
+    WeightedFisher,
+    /// Mean square of the loss's first-order change without the channel, on --data.
+    GroupFisher,
+    /// Mean magnitude of the loss's first-order change without the channel, on --data.
+    Taylor,
 }
 
 impl From<MeasureArg> for Measure {
@@ -123,6 +147,11 @@ impl From<MeasureArg> for Measure {
             MeasureArg::Fpgm => Measure::Fpgm,
             MeasureArg::Random => Measure::Random,
             MeasureArg::Activation => Measure::Activation,
+            MeasureArg::Hessian => Measure::Hessian,
+            MeasureArg::Fisher => Measure::Fisher,
+            MeasureArg::WeightedFisher => Measure::WeightedFisher,
+            MeasureArg::GroupFisher => Measure::GroupFisher,
+            MeasureArg::Taylor => Measure::Taylor,
         }
     }
 }
@@ -134,13 +163,16 @@ impl Prune {
             output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        apply::run_recipe(&recipe, &self.input, self.output.as_deref().unwrap_or(&self.input), common)
+        self.recover.prepare();
+        let output = self.output.as_deref().unwrap_or(&self.input);
+        apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {
-        let target = match (self.ratio, self.macs, self.params) {
-            (_, Some(left), _) => Target::Macs(left),
-            (_, _, Some(left)) => Target::Params(left),
+        let target = match (self.ratio, self.macs, self.params, self.latency) {
+            (_, Some(left), ..) => Target::Macs(left),
+            (_, _, Some(left), _) => Target::Params(left),
+            (.., Some(left)) => Target::Latency(left),
             (ratio, ..) => Target::Ratio(ratio.unwrap_or(0.5)),
         };
         let options = PruneOptions {
@@ -151,6 +183,7 @@ impl Prune {
             round_to: self.round_to,
             min_channels: self.min_channels,
             allow_inexact: self.allow_inexact,
+            iterations: self.iterative,
             repair: self.repair,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
@@ -159,7 +192,9 @@ impl Prune {
             data: self.data.clone(),
             samples: self.samples,
             batch: self.batch,
+            label: self.importance_label.clone(),
             map: self.map.clone(),
+            recover: self.recover.step(),
             options,
         };
         let data = DataArgs {

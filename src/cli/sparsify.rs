@@ -1,11 +1,12 @@
 //! `sardonyx sparsify`.
 
 use super::quantize::{DebugArgs, LabelArgs};
+use super::recover::RecoverArgs;
 use super::save::SaveArgs;
 use super::validate::{DataArgs, GateArgs, StateArgs};
 use super::{Common, Done, apply, output};
-use clap::Args;
-use sardonyx::passes::sparsify::{Goal, Pattern, SparsifyOptions};
+use clap::{Args, ValueEnum};
+use sardonyx::passes::sparsify::{Block, Goal, Measure, Pattern, SparsifyOptions};
 use sardonyx::recipe::{Recipe, SparsifyStep, ValidateStep};
 use std::path::PathBuf;
 
@@ -17,6 +18,7 @@ use std::path::PathBuf;
 /// Examples:
 ///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --global
 ///   sardonyx sparsify model.onnx -o sparse.onnx --pattern 2:4 --exclude Gemm
+///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --data train.npz --recover distill --minutes 10
 ///   sardonyx sparsify sparse.onnx -o dense.onnx --densify
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
@@ -29,12 +31,22 @@ pub struct Sparsify {
     /// Set this share of the weights to zero (of each layer, or of all together with --global).
     #[arg(long, value_name = "SHARE", group = "goal")]
     sparsity: Option<f64>,
-    /// Set weights to zero whose magnitude is below.
+    /// Set weights to zero whose importance (magnitude, or what --importance measures) is below.
     #[arg(long, value_name = "X", group = "goal")]
     threshold: Option<f32>,
     /// Keep N of every M weights in a row along the input channels.
     #[arg(long, value_name = "N:M", group = "goal")]
     pattern: Option<Pattern>,
+    /// How much a weight matters.
+    #[arg(long, value_enum, default_value = "magnitude")]
+    importance: MeasureArg,
+    /// Class labels in --data, by array name: --importance by gradients is then of the loss on them. Without: of the
+    /// model's own output.
+    #[arg(long, value_name = "NAME", requires = "data")]
+    importance_label: Option<String>,
+    /// Set blocks of this size to zero, outputs by inputs: with --sparsity.
+    #[arg(long, value_name = "OUTPUTSxINPUTS", requires = "sparsity")]
+    block: Option<Block>,
     /// Rank the weights of all layers together, instead of taking the same share of each.
     #[arg(long)]
     global: bool,
@@ -50,10 +62,21 @@ pub struct Sparsify {
     /// Write sparse initializers as dense ones, bit for bit.
     #[arg(long, conflicts_with = "dense")]
     densify: bool,
+    /// Data for --importance and --recover: as --data of quantize. Without it: random input, and the report says so.
+    #[arg(long, value_name = "FILE|FOLDER")]
+    data: Option<PathBuf>,
+    /// Use at most this many samples of --data.
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Samples executed at once, where the model's batch size is free.
+    #[arg(long, value_name = "N")]
+    batch: Option<usize>,
+    #[command(flatten)]
+    recover: RecoverArgs,
     /// Do not execute the result.
     #[arg(long)]
     no_validate: bool,
-    /// Data to compare on. Without it: random input, and the report says so.
+    /// Data to compare on (default: those of --data, else random input).
     #[arg(long, value_name = "FILE|FOLDER")]
     validate_data: Option<PathBuf>,
     #[command(flatten)]
@@ -71,6 +94,33 @@ pub struct Sparsify {
     print_recipe: bool,
 }
 
+/// Spelling of [`Measure`].
+#[derive(Clone, Copy, ValueEnum)]
+pub enum MeasureArg {
+    /// Its magnitude; needs no data.
+    Magnitude,
+    /// What zeroing it does to the layer's outputs on --data; the weights that stay are fitted again.
+    Hessian,
+    /// Its mean squared gradient on --data.
+    Fisher,
+    /// The same, times the squared weight.
+    WeightedFisher,
+    /// Mean magnitude of the loss's first-order change without it, on --data.
+    Taylor,
+}
+
+impl From<MeasureArg> for Measure {
+    fn from(m: MeasureArg) -> Self {
+        match m {
+            MeasureArg::Magnitude => Measure::Magnitude,
+            MeasureArg::Hessian => Measure::Hessian,
+            MeasureArg::Fisher => Measure::Fisher,
+            MeasureArg::WeightedFisher => Measure::WeightedFisher,
+            MeasureArg::Taylor => Measure::Taylor,
+        }
+    }
+}
+
 impl Sparsify {
     pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
         let recipe = self.recipe();
@@ -78,7 +128,9 @@ impl Sparsify {
             output::print(&recipe.to_toml()?)?;
             return Ok(Done::Ok);
         }
-        apply::run_recipe(&recipe, &self.input, self.output.as_deref().unwrap_or(&self.input), common)
+        self.recover.prepare();
+        let output = self.output.as_deref().unwrap_or(&self.input);
+        apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)
     }
 
     fn recipe(&self) -> Recipe {
@@ -89,6 +141,8 @@ impl Sparsify {
         };
         let options = SparsifyOptions {
             goal,
+            importance: self.importance.into(),
+            block: self.block,
             global: self.global,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
@@ -98,12 +152,20 @@ impl Sparsify {
             data: self.validate_data.clone(),
             label: self.labels.label.clone(),
             samples: self.labels.validate_samples,
-            batch: None,
+            batch: self.batch,
             state: self.state.clone(),
         };
         let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
         let (passes, save) = (self.debug.options(), self.save.options());
-        let sparsify = Some(SparsifyStep { densify: self.densify, options });
+        let sparsify = Some(SparsifyStep {
+            data: self.data.clone(),
+            samples: self.samples,
+            batch: self.batch,
+            label: self.importance_label.clone(),
+            densify: self.densify,
+            recover: self.recover.step(),
+            options,
+        });
         Recipe { sparsify, validate, passes, save, ..Recipe::default() }
     }
 }

@@ -42,6 +42,9 @@ pub struct DriftReport {
     pub random: bool,
     /// The distance of each output.
     pub outputs: Vec<OutputDrift>,
+    /// The same before the rewritten model was trained, where it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub untrained: Vec<OutputDrift>,
     /// Bounds that do not hold, one sentence each, see [`super::Gate`].
     pub violations: Vec<String>,
 }
@@ -76,6 +79,11 @@ impl DriftReport {
             lines.extend(aligned(&self.drift_table()));
         }
         lines.extend(self.outputs.iter().filter_map(accuracy_line));
+        for o in &self.untrained {
+            let db = if o.sqnr_db.is_finite() { format!("{:.2} dB", o.sqnr_db) } else { "equal".into() };
+            lines.push(format!("before training: {}: {db}, cosine {:.6}", o.name, o.mean_cosine));
+            lines.extend(accuracy_line(o).map(|line| format!("before training: {line}")));
+        }
         let broken = self.outputs.iter().filter(|o| o.non_finite > 0);
         lines.extend(broken.map(|o| format!("{}: {} elements became NaN or infinite", o.name, o.non_finite)));
         lines.extend(self.violations.iter().map(|v| format!("FAILED  {v}")));

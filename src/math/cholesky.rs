@@ -1,6 +1,6 @@
 //! Cholesky factorization, in blocks so that most of the work is matrix products.
 
-use super::gemm::gemm;
+use super::gemm::{gemm, matmul};
 use rayon::prelude::*;
 
 /// Columns that are factored together.
@@ -81,6 +81,25 @@ pub fn solve(a: &mut [f64], b: &[f64]) -> Option<Vec<f64>> {
     Some(x)
 }
 
+/// Replaces the symmetric positive definite `a` (`n x n`, its lower triangle is read) by its inverse. `false` where it is not
+/// positive definite; `a` is then spoilt.
+pub fn inverse(a: &mut [f64], n: usize) -> bool {
+    if !cholesky(a, n) {
+        return false;
+    }
+    // Row `j` holds column `j` of the inverse of the factor, which is lower triangular too.
+    let mut columns = vec![0f64; n * n];
+    columns.par_chunks_mut(n.max(1)).enumerate().for_each(|(j, column)| {
+        column[j] = 1.0 / a[j * n + j];
+        for i in j + 1..n {
+            let sum: f64 = a[i * n + j..i * n + i].iter().zip(&column[j..i]).map(|(l, x)| l * x).sum();
+            column[i] = -sum / a[i * n + i];
+        }
+    });
+    matmul((n, n, n), 1.0, (&columns, (n, 1)), (&columns, (1, n)), 0.0, a);
+    true
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -112,6 +131,20 @@ mod tests {
         assert!(!cholesky(&mut [1.0, 0.0, 2.0, 1.0], 2));
         assert!(!cholesky(&mut [f64::NAN], 1));
         assert!(cholesky(&mut [], 0));
+    }
+
+    #[test]
+    fn the_inverse_times_the_matrix_is_one() {
+        for n in [1, 6, 90] {
+            let a = spd(n);
+            let mut b = a.clone();
+            assert!(inverse(&mut b, n));
+            for (i, j) in (0..n).flat_map(|i| (0..n).map(move |j| (i, j))) {
+                let sum: f64 = (0..n).map(|k| a[i * n + k] * b[k * n + j]).sum();
+                assert!((sum - f64::from(u8::from(i == j))).abs() < 1e-9, "{sum} at {i}, {j} of {n}");
+            }
+        }
+        assert!(!inverse(&mut [0.0], 1));
     }
 
     #[test]

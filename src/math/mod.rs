@@ -27,7 +27,7 @@ pub use array::Array;
 pub use axis::{Table, along_axis, along_axis_backward};
 pub use batch_norm::{channel_affine, channel_mix, channel_moments, channel_sums};
 pub use broadcast::{binary, broadcast_dims, reduce_to};
-pub use cholesky::{cholesky, solve};
+pub use cholesky::{cholesky, inverse, solve};
 pub use conv::{conv_backward, conv_forward};
 pub use conv_geometry::ConvGeometry;
 pub use gemm::{Layout, gemm, matmul};

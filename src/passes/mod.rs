@@ -4,6 +4,7 @@ mod budget;
 pub mod convert;
 mod evaluator;
 mod inline_functions;
+mod linear;
 pub mod manager;
 mod pass;
 mod patch;
@@ -16,6 +17,7 @@ mod untie_identity;
 
 pub use evaluator::Evaluator;
 pub use inline_functions::inline_functions;
+pub use linear::{Linear, linear_layers};
 pub use pass::{Effect, Note, Outcome, Pass, PassContext};
 pub use patch::{Patch, Ref};
 pub use quantize::Selection;

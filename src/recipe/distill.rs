@@ -1,12 +1,13 @@
 //! The distillation step.
 
 use super::progress::Progress;
-use super::schema::DistillStep;
-use crate::error::{Context, Result};
+use super::schema::{DistillStep, RecoverMethod, RecoverStep};
+use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
-use crate::recover::{self, Distillation, Status};
+use crate::recover::{self, DistillOptions, Distillation, KeptElements, Status, Teacher};
 use std::fmt::Write;
+use std::path::Path;
 
 /// Steps of the progress bar.
 const TICKS: usize = 1000;
@@ -19,6 +20,72 @@ pub(super) fn distill(model: &mut Model, step: &DistillStep, progress: &dyn Prog
     let teacher = io::load(&step.teacher)?;
     let mut data = Dataset::open(&step.data, &model.graph, step.label.as_deref())?;
     data.limit(step.samples.unwrap_or(usize::MAX));
+    let kept = step.map.as_deref().map(read_map).transpose()?;
+    let teacher = Teacher { model: &teacher, kept: kept.as_ref(), exact: None };
+    train(model, teacher, &data, &step.options, progress)
+        .context(|| format!("distillation from {}", step.teacher.display()))
+}
+
+/// A model before training, and what training did.
+pub struct Recovered {
+    /// The model.
+    pub untrained: Model,
+    /// What training did.
+    pub report: Distillation,
+}
+
+/// Largest learning rates of models that start close to their teacher: with BatchNormalization, and without.
+const RATES: (f64, f64) = (1e-3, 1e-4);
+
+/// How many of `samples` a model may be fitted on before it is trained on the same data: the others are held out.
+pub(super) fn left_for_fit(step: Option<&RecoverStep>, own: Option<&Path>, samples: usize) -> usize {
+    let same = step.filter(|s| s.data.as_deref().is_none_or(|d| Some(d) == own));
+    same.map_or(samples, |s| samples - s.options.held_out_of(samples.min(s.samples.unwrap_or(samples))))
+}
+
+/// Trains `model` in place with the model that it was made of as the teacher; `data` are those of the step, and whether the
+/// model was fitted on the first of them.
+///
+/// # Errors
+/// As [`recover::distill`].
+pub(super) fn recover(
+    model: &mut Model,
+    original: Teacher,
+    step: &RecoverStep,
+    (data, fitted): (Option<&Path>, bool),
+    progress: &dyn Progress,
+) -> Result<Recovered> {
+    let RecoverMethod::Distill = step.method;
+    let path = step.data.as_deref().or(data);
+    let path = path.ok_or_else(|| Error::usage("recovery trains on data: give --data"))?;
+    let mut data = Dataset::open(path, &model.graph, step.label.as_deref())?;
+    data.limit(step.samples.unwrap_or(usize::MAX));
+    let untrained = model.clone();
+    let normalized = recover::parameters_of(model).iter().any(|p| p.role == recover::Role::Statistic);
+    let usual = if normalized { RATES.0 } else { RATES.1 };
+    let options = DistillOptions {
+        learning_rate: step.options.learning_rate.or(Some(usual)),
+        hold_out_last: step.options.hold_out_last || fitted,
+        ..step.options.clone()
+    };
+    let report = train(model, original, &data, &options, progress).context(|| "recovery")?;
+    Ok(Recovered { untrained, report })
+}
+
+fn read_map(path: &Path) -> Result<KeptElements> {
+    let place = || path.display().to_string();
+    let text = std::fs::read(path).map_err(Error::from).context(place)?;
+    serde_json::from_slice(&text).map_err(|e| Error::usage(format!("not a map of kept channels: {e}"))).context(place)
+}
+
+/// Trains the model in place and shows how it goes.
+pub(super) fn train(
+    model: &mut Model,
+    teacher: Teacher,
+    data: &Dataset,
+    options: &DistillOptions,
+    progress: &dyn Progress,
+) -> Result<Distillation> {
     progress.start("distilling", TICKS);
     let mut ticks = 0;
     let mut watch = |s: &Status| {
@@ -28,9 +95,9 @@ pub(super) fn distill(model: &mut Model, step: &DistillStep, progress: &dyn Prog
         progress.status(&format!("step {}, loss {:.4}, best validation {:.4}", s.step, s.loss, s.best));
         !progress.is_stopped()
     };
-    let done = recover::distill(&teacher, model, &data, &step.options, &mut watch);
+    let done = recover::distill(teacher, model, data, options, &mut watch);
     progress.finish();
-    done.context(|| format!("distillation from {}", step.teacher.display()))
+    done
 }
 
 /// The report for people.
@@ -45,6 +112,9 @@ pub(super) fn render(d: &Distillation, out: &mut String) {
     let kinds: Vec<String> = d.losses.iter().map(|(name, kind)| format!("{name} {}", kind.name())).collect();
     let _ =
         writeln!(out, "loss: {}; held out {:.5} -> {:.5} (step {})", kinds.join(", "), d.before, d.after, d.best_step);
+    if !d.features.is_empty() {
+        let _ = writeln!(out, "features: {}", d.features.join(", "));
+    }
     if d.curve.len() > 1 {
         let _ = writeln!(out, "validation {}", sparkline(&d.curve.iter().map(|p| p.validation).collect::<Vec<_>>()));
     }

@@ -2,14 +2,19 @@
 
 mod accuracy;
 mod convert;
+mod curve;
 mod distill;
 mod dump;
 mod execute;
 mod explain;
+mod gradients;
 mod groups;
+mod in_order;
 mod inspect;
 mod interface;
+mod latency;
 mod layers;
+mod learn;
 mod ops;
 mod progress;
 mod prune;
@@ -22,10 +27,12 @@ mod schema;
 mod search;
 mod sensitivity;
 mod simplify;
+mod sparse_fit;
 mod sparsify;
 mod trials;
 
 pub use convert::Conversion;
+pub use distill::Recovered;
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use explain::{ExplainReport, RoundingReport, explain_files};
 pub use groups::{GroupRow, GroupsReport, Member, groups_file};
@@ -34,11 +41,11 @@ pub use layers::PROBE_SAMPLES;
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
 pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
-pub use quantize::Calibration;
+pub use quantize::{Calibration, Quantized, quantize};
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,
-    RECIPE_VERSION, Recipe, Search, SimplifyStep, SparsifyStep, ValidateStep,
+    RECIPE_VERSION, Recipe, RecoverMethod, RecoverStep, Search, SimplifyStep, SparsifyStep, ValidateStep,
 };
 pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};

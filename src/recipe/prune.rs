@@ -1,23 +1,32 @@
 //! The pruning step: prepare, group, score, select, cut.
 
+use super::distill::{Recovered, left_for_fit, recover as train_again};
+use super::gradients;
+use super::in_order::{BUDGET, SAMPLES, Source, bytes, is_small};
+use super::latency;
 use super::progress::Progress;
 use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
 use super::repair;
 use super::schema::PruneStep;
-use crate::analysis::axis_groups::{AxisGroups, Place, Role, axis_groups};
+use crate::analysis::axis_groups::{AxisGroups, Group, Place, Role, axis_groups};
 use crate::analysis::opset;
+use crate::calibrate::Gram;
 use crate::error::{Context, Result};
 use crate::io::{self, Dataset};
 use crate::ir::Model;
+use crate::math::Unfold;
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::prune::{
-    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, Selected, Slice, select,
+    Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, ParameterScores,
+    PruneOptions, Saliencies, Selected, Slice, Target, removal_scores, select, takers,
 };
 use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
 };
-use crate::passes::{Effect, Outcome, Pass, PassContext, RewritePass};
+use crate::passes::{Effect, Linear, Outcome, Pass, PassContext, RewritePass};
+use crate::recover::{self, Teacher};
 use crate::runtime::{self, RuntimeEvaluator};
+use rayon::prelude::*;
 use serde::Serialize;
 use std::collections::BTreeSet;
 
@@ -41,6 +50,10 @@ pub struct PruneReport {
     pub samples: u64,
     /// Whether they were random numbers for want of data.
     pub random: bool,
+    /// Time of one sample in tract on one thread before and after, where a share of it was asked for, in milliseconds, as it
+    /// was measured then: it varies from run to run.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<(f64, f64)>,
     /// What else a user should know.
     pub notes: Vec<String>,
 }
@@ -69,38 +82,75 @@ pub fn prune(
     cx: &PassContext,
     check: Option<&Check>,
     progress: &dyn Progress,
-) -> Result<(Vec<PassReport>, PruneReport)> {
+) -> Result<(Vec<PassReport>, PruneReport, Option<Recovered>)> {
     step.options.check()?;
     let mut passes = prepare(model, cx, check)?;
     let mut report = PruneReport::default();
-    let groups = axis_groups(model, step.options.allow_inexact)?;
     report.macs.0 = Budget::new(model).macs(&Cut::default());
     report.params.0 = Budget::new(model).params(&Cut::default());
-    let importance = importance(model, step, &groups, progress, &mut report)?;
-    let selected = select(model, &groups, &*importance, &step.options)?;
-    report.layers = layers(&groups, &selected);
-    report.notes.extend(selected.note.clone());
+    let mut data = if step.options.repair { Some(dataset(model, step, usize::MAX)?) } else { None };
+    if let Some(data) = &mut data {
+        data.limit(left_for_fit(step.recover.as_ref(), step.data.as_deref(), data.len()));
+    }
+    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
+    let source = data.as_ref().map(|data| Source { data, batch, progress });
+    let original = model.clone();
+    let mut cut = Cut::default();
+    let mut target = step.options.target;
+    for round in 0..step.options.iterations {
+        let groups = axis_groups(model, step.options.allow_inexact)?;
+        refuse_not_finite(model, &groups)?;
+        let importance = importance(model, step, &groups, progress, &mut report)?;
+        if let Target::Latency(share) = target {
+            let found = latency::ratio_for(model, &groups, &*importance, &step.options, share)?;
+            target = Target::Ratio(found.ratio);
+            report.milliseconds = Some(found.milliseconds);
+        }
+        let options = PruneOptions { target: target.of_round(round, step.options.iterations), ..step.options.clone() };
+        let selected = select(model, &groups, &*importance, &options)?;
+        report.add(&groups, &selected);
+        if let Some(source) = &source {
+            report.refitted = repair::refit_weights(model, &groups, &selected.cut, source)?;
+        }
+        let before = model.clone();
+        passes.extend(manager::run(model, &[&Slice { cut: selected.cut.clone() }], cx, check)?);
+        cut = cut.then(&original.graph, &before.graph, &selected.cut);
+        if let Some(source) = &source {
+            (report.samples, report.random) = (source.data.len() as u64, source.data.is_random());
+            report.refitted = report.refitted.max(repair::refit_in_order(&original, model, &cut, source)?);
+            report.reestimated = repair::reestimate_statistics(&original, model, &cut, source)?;
+        }
+    }
     if let Some(path) = &step.map {
-        let map: ChannelMap = selected.cut.map(&model.graph);
+        let map: ChannelMap = cut.map(&original.graph);
         let json = serde_json::to_string(&map).map_err(|e| crate::Error::internal(format!("map: {e}")))?;
         io::write_atomically(path, (json + "\n").as_bytes()).context(|| path.display().to_string())?;
     }
-    let original = model.clone();
-    let data = if step.options.repair { Some(dataset(model, step)?) } else { None };
-    let batch = step.batch.unwrap_or(DEFAULT_BATCH);
-    let source = data.as_ref().map(|data| repair::Source { data, batch, progress });
-    if let Some(source) = &source {
-        (report.samples, report.random) = (source.data.len() as u64, source.data.is_random());
-        report.refitted = repair::refit_weights(model, &groups, &selected.cut, source)?;
-    }
-    let slice = Slice { cut: selected.cut.clone() };
-    passes.extend(manager::run(model, &[&slice], cx, check)?);
-    if let Some(source) = &source {
-        report.reestimated = repair::reestimate_statistics(&original, model, &selected.cut, source)?;
-    }
     report.macs.1 = Budget::new(model).macs(&Cut::default());
     report.params.1 = Budget::new(model).params(&Cut::default());
-    Ok((passes, report))
+    let recovered = step.recover.as_ref().map(|recovery| {
+        let kept = cut.map(&original.graph).0;
+        let teacher = Teacher { model: &original, kept: Some(&kept), exact: None };
+        train_again(model, teacher, recovery, (step.data.as_deref(), step.options.repair), progress)
+    });
+    Ok((passes, report, recovered.transpose()?))
+}
+
+/// Weights that no score can rank are an error.
+fn refuse_not_finite(model: &Model, groups: &AxisGroups) -> Result<()> {
+    let free: BTreeSet<Place> =
+        groups.groups.iter().filter(|g| g.barrier.is_none()).flat_map(|g| g.axes.iter().copied()).collect();
+    let mut seen = BTreeSet::new();
+    for t in groups.tied.iter().filter(|t| free.contains(&t.place) && seen.insert(t.place.value)) {
+        let Some(c) = model.graph.constant(t.place.value).filter(|c| c.dtype.is_float()) else { continue };
+        if c.to_f32()?.iter().any(|x| !x.is_finite()) {
+            let (name, node) = (model.graph.name(t.place.value), model.graph.node(t.node).label());
+            return Err(crate::Error::data(format!(
+                "\"{name}\" of {node} holds NaN or infinity: its channels cannot be ranked"
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The rules that pruning needs, and no more: constants where shapes are known, so that they can be cut.
@@ -156,7 +206,7 @@ fn importance(
     let options = &step.options;
     if options.importance == Measure::Activation {
         let wanted = observed(model, groups);
-        let data = dataset(model, step)?;
+        let data = dataset(model, step, usize::MAX)?;
         (report.samples, report.random) = (data.len() as u64, data.is_random());
         let batch = step.batch.unwrap_or(DEFAULT_BATCH);
         progress.start("collecting activations", data.batches(batch).len());
@@ -168,7 +218,69 @@ fn importance(
         let values = wanted.into_iter().zip(rms).filter_map(known).collect();
         return Ok(Box::new(ChannelMagnitudes { values, comparable: false }));
     }
+    if options.importance == Measure::Hessian {
+        let data = dataset(model, step, SAMPLES)?;
+        (report.samples, report.random) = (data.len() as u64, data.is_random());
+        let source = Source { data: &data, batch: step.batch.unwrap_or(DEFAULT_BATCH), progress };
+        return Ok(Box::new(saliencies(model, groups, &source)?));
+    }
+    if let Some(measure) = gradient_measure(options.importance) {
+        let data = gradients::open(model, step.data.as_deref(), step.label.as_deref(), step.samples)?;
+        (report.samples, report.random) = (data.len() as u64, data.is_random());
+        let all = gradients::importance(model, &data, progress)?;
+        report.notes.extend(all.note);
+        let axes = all.list.iter().flat_map(|i| (0..i.parameter.dims.len()).map(move |axis| (i, axis)));
+        let scores = axes.map(|(i, axis)| {
+            let channels = i.channels(measure, axis).into_iter().map(f64::from).collect();
+            ((i.parameter.name.to_string(), axis), channels)
+        });
+        return Ok(Box::new(ParameterScores { values: scores.collect() }));
+    }
     Ok(Box::new(Norm { measure: options.importance, seed: options.seed }))
+}
+
+/// Second-order scores of all groups that may be cut, collected in parts that fit into memory.
+fn saliencies(model: &Model, groups: &AxisGroups, source: &Source) -> Result<Saliencies> {
+    let mut found = Saliencies::default();
+    let free = groups.groups.iter().filter(|g| g.barrier.is_none() && g.classes.len() > 1);
+    let small = |g| takers(model, groups, g).into_iter().filter(|l| is_small(&model.graph, l)).collect();
+    let all: Vec<(&Group, Vec<Linear>)> = free.map(|g| (g, small(g))).collect();
+    let mut rest = &all[..];
+    while !rest.is_empty() {
+        let mut room = BUDGET;
+        let fits = |(_, layers): &&(&Group, Vec<Linear>)| {
+            let bytes: usize = layers.iter().map(|l| bytes(&model.graph, l)).sum();
+            let fits = bytes <= room;
+            room = room.saturating_sub(bytes);
+            fits
+        };
+        let (part, after) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        rest = after;
+        let layers = part.iter().flat_map(|(_, layers)| layers);
+        let inputs: Vec<(String, Unfold)> = layers.map(|l| (l.input.clone(), l.unfold.clone())).collect();
+        source.progress.start("collecting second-order statistics", source.data.batches(source.batch).len());
+        let tick = || source.progress.tick();
+        let mut grams = runtime::collect_grams(model, &inputs, source.data, source.batch, &tick)?.into_iter();
+        source.progress.finish();
+        let with_grams: Vec<(&Group, Vec<(Linear, Gram)>)> =
+            part.iter().map(|(group, layers)| (*group, layers.iter().cloned().zip(grams.by_ref()).collect())).collect();
+        let scores: Result<Vec<Option<Vec<f64>>>> =
+            with_grams.par_iter().map(|(group, layers)| removal_scores(model, group, layers)).collect();
+        for ((group, _), scores) in with_grams.iter().zip(scores?) {
+            scores.into_iter().for_each(|s| found.insert(group, s));
+        }
+    }
+    Ok(found)
+}
+
+fn gradient_measure(measure: Measure) -> Option<recover::Measure> {
+    Some(match measure {
+        Measure::Fisher => recover::Measure::Fisher,
+        Measure::WeightedFisher => recover::Measure::WeightedFisher,
+        Measure::GroupFisher => recover::Measure::GroupFisher,
+        Measure::Taylor => recover::Measure::Taylor,
+        _ => return None,
+    })
 }
 
 /// What the layers take that channels could be removed from: (value, channel axis), each value once.
@@ -182,21 +294,30 @@ fn observed(model: &Model, groups: &AxisGroups) -> Vec<(String, usize)> {
     once.map(|p| (model.graph.name(p.value).to_string(), p.axis)).collect()
 }
 
-fn dataset(model: &Model, step: &PruneStep) -> Result<Dataset> {
+fn dataset(model: &Model, step: &PruneStep, most: usize) -> Result<Dataset> {
     let Some(path) = &step.data else {
         return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
     };
     let mut data = Dataset::open(path, &model.graph, None)?;
-    data.limit(step.samples.unwrap_or(usize::MAX));
+    data.limit(step.samples.unwrap_or(most));
     Ok(data)
 }
 
-fn layers(groups: &AxisGroups, selected: &Selected) -> Vec<PrunedLayer> {
-    let layer = |(group, removed): (&crate::analysis::axis_groups::Group, &Vec<usize>)| PrunedLayer {
-        name: group.name.clone(),
-        before: group.classes.len(),
-        after: group.classes.len() - removed.len(),
-        reason: group.barrier.as_ref().map(|b| b.reason.clone()),
-    };
-    groups.groups.iter().zip(&selected.removed).map(layer).collect()
+impl PruneReport {
+    /// Adds what a round selected.
+    fn add(&mut self, groups: &AxisGroups, selected: &Selected) {
+        for (group, removed) in groups.groups.iter().zip(&selected.removed) {
+            let after = group.classes.len() - removed.len();
+            match self.layers.iter_mut().find(|l| l.name == group.name) {
+                Some(layer) => layer.after = after,
+                None => self.layers.push(PrunedLayer {
+                    name: group.name.clone(),
+                    before: group.classes.len(),
+                    after,
+                    reason: group.barrier.as_ref().map(|b| b.reason.clone()),
+                }),
+            }
+        }
+        self.notes.extend(selected.note.clone());
+    }
 }

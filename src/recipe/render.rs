@@ -51,6 +51,9 @@ impl RunReport {
         if let Some(conversion) = &self.conversion {
             render_conversion(conversion, &mut out);
         }
+        if let Some(d) = &self.rounding {
+            super::distill::render(d, &mut out);
+        }
         if let Some(d) = &self.distillation {
             super::distill::render(d, &mut out);
         }
@@ -150,6 +153,13 @@ fn render_prune(prune: &PruneReport, out: &mut String) {
         let _ =
             writeln!(out, "on {samples} {kind}: refitted {fitted} layers, re-estimated {norms} BatchNormalizations");
     }
+    if let Some((before, after)) = prune.milliseconds {
+        let share = 100.0 * after / before.max(1e-9);
+        let _ = writeln!(
+            out,
+            "one sample in tract, one thread: {before:.2} ms -> {after:.2} ms ({share:.0}%), as measured here; it varies from run to run"
+        );
+    }
     for note in &prune.notes {
         let _ = writeln!(out, "note  {note}");
     }
@@ -166,11 +176,21 @@ fn render_sparsify(report: &SparsifyReport, out: &mut String) {
         zeros(sum(|l| l.nonzero.0)),
         zeros(sum(|l| l.nonzero.1)),
     );
+    if report.fitted > 0 {
+        let kind = if report.random { "RANDOM samples (no data were given)" } else { "samples" };
+        let _ = writeln!(out, "fitted {} layers on {} {kind}", report.fitted, report.samples);
+    }
+    for note in &report.notes {
+        let _ = writeln!(out, "note  {note}");
+    }
     let _ = writeln!(
         out,
         "constants: {} -> {} bytes, {} -> {} of them sparse; ONNX Runtime and tract make dense tensors of those: bytes are saved, not time",
         report.bytes.0, report.bytes.1, report.sparse.0, report.sparse.1
     );
+    for note in &report.notes {
+        let _ = writeln!(out, "note  {note}");
+    }
 }
 
 fn render_agreement(agreement: &Agreement, out: &mut String) {

@@ -1,27 +1,18 @@
 //! Repair after pruning: collects statistics, refits weights, re-estimates BatchNormalization.
 
-use super::progress::Progress;
+use super::in_order::{BUDGET, Source, fit_in_order, is_small};
 use crate::analysis::axis_groups::{AxisGroups, Place};
 use crate::calibrate::Gram;
 use crate::error::Result;
-use crate::io::Dataset;
-use crate::ir::{Dim, Graph, Model};
+use crate::ir::{Graph, Model};
 use crate::math::Unfold;
-use crate::passes::prune::{Cut, Moments, RefitLayer, anchors, reestimate, refit, refit_layers};
+use crate::passes::prune::{Cut, Moments, anchors, reestimate, refit, refit_layers};
+use crate::passes::sparsify::second_order::FitLayer;
+use crate::passes::{Linear, linear_layers};
 use crate::runtime;
-
-/// Bytes that second-order statistics may take at once; what does not fit is collected in another run over the data.
-const BUDGET: usize = 768 << 20;
 
 /// At most this many runs over the data for re-estimation.
 const MOST_RUNS: usize = 24;
-
-/// The data, and how they are run.
-pub(super) struct Source<'a> {
-    pub data: &'a Dataset,
-    pub batch: usize,
-    pub progress: &'a dyn Progress,
-}
 
 /// Refits the weights that lose inputs, in the model before the cut; returns how many.
 pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, source: &Source) -> Result<usize> {
@@ -31,8 +22,8 @@ pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, s
     let mut rest = &layers[..];
     while !rest.is_empty() {
         let mut room = BUDGET;
-        let fits = |l: &&RefitLayer| {
-            let bytes = Gram::bytes(1, columns(&original.graph, l));
+        let fits = |l: &&Linear| {
+            let bytes = Gram::bytes(1, l.columns(&original.graph));
             let fits = bytes <= room || room == BUDGET;
             room = room.saturating_sub(bytes);
             fits
@@ -53,10 +44,33 @@ pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, s
     Ok(layers.len())
 }
 
-fn columns(graph: &Graph, layer: &RefitLayer) -> usize {
-    let dims = graph.ty(layer.weight).and_then(|t| t.shape()).unwrap_or_default();
-    let (rows, all) = (dims.first().and_then(Dim::known).unwrap_or(1), dims.iter().filter_map(Dim::known));
-    all.product::<usize>() / rows.max(1)
+/// Fits the layers of the model after the cut, front to back, to what the original gave where they still give anything:
+/// each makes up for what the layers before it do otherwise. Zeros stay. Returns how many.
+pub(super) fn refit_in_order(original: &Model, pruned: &mut Model, cut: &Cut, source: &Source) -> Result<usize> {
+    if !source.data.state().is_empty() {
+        return Ok(0);
+    }
+    let mut layers = vec![];
+    for linear in linear_layers(pruned)? {
+        let same =
+            |kept: Option<(i64, Vec<usize>)>| kept.is_none_or(|(_, k)| Some(k.len()) == linear.outputs(&pruned.graph));
+        if original.graph.find(&linear.output).is_some()
+            && is_small(&pruned.graph, &linear)
+            && same(kept(original, cut, &linear))
+        {
+            layers.push(FitLayer::with_its_zeros(&pruned.graph, linear)?);
+        }
+    }
+    fit_in_order(original, pruned, &layers, |l| kept(original, cut, l), source)?;
+    Ok(layers.len())
+}
+
+/// The channels of the original's value that a layer still gives, and their axis.
+fn kept(original: &Model, cut: &Cut, linear: &Linear) -> Option<(i64, Vec<usize>)> {
+    let value = original.graph.find(&linear.output)?;
+    let rank = original.graph.ty(value)?.shape()?.len();
+    let axis = if matches!(linear.unfold, Unfold::Last) { rank.checked_sub(1)? } else { 1 };
+    Some((axis as i64, cut.kept.get(&Place { value, axis })?.clone()))
 }
 
 /// Lets the statistics of each BatchNormalization follow its input, front to back; returns how many.

@@ -1,8 +1,10 @@
 //! Runs a recipe from file to file.
 
 use super::convert::{Conversion, convert};
+use super::distill::Recovered;
 use super::inspect::quantized_ops;
 use super::layers::pattern;
+use super::learn::learn;
 use super::progress::Progress;
 use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
@@ -13,7 +15,7 @@ use super::sparsify::{SparsifyReport, sparsify};
 use super::trials::{Trials, keep_what_helps};
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
-use crate::drift::{self, Agreement, Change, DriftReport};
+use crate::drift::{self, Agreement, Change, DriftReport, OutputDrift};
 use crate::error::{Context, Error, Result};
 use crate::io::{self, Dataset, State};
 use crate::ir::{Graph, Model};
@@ -62,6 +64,9 @@ pub struct RunReport {
     /// What training on a teacher's outputs did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
+    /// What learning the rounding of weights did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -75,14 +80,12 @@ pub struct RunReport {
 pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Progress) -> Result<RunReport> {
     recipe.check()?;
     let original = io::load(input)?;
-    if recipe.distill.is_some() {
+    if recipe.trains() {
         io::check_writable(output)?; // before hours of work
     }
     let place = || input.display().to_string();
-    let mut report = rewrite(recipe, &original, progress).context(place)?;
-    let model = report.1;
+    let Rewritten { mut report, model, untrained } = rewrite(recipe, &original, progress).context(place)?;
     let bytes = io::encoded_size(&model)?;
-    let report = &mut report.0;
     report.input = input.to_path_buf();
     report.output = output.to_path_buf();
     report.drift.models = Change::new(input.display().to_string(), output.display().to_string());
@@ -90,6 +93,7 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
     if let Some(step) = &recipe.validate {
         let (quantize, prune, distill) = (recipe.quantize.as_ref(), recipe.prune.as_ref(), recipe.distill.as_ref());
         let data = quantize.and_then(|q| q.data.as_deref()).or(prune.and_then(|p| p.data.as_deref()));
+        let data = data.or(recipe.sparsify.as_ref().and_then(|s| s.data.as_deref()));
         let data = data.or(distill.map(|d| d.data.as_path()));
         let data = data.or(recipe.convert.as_ref().and_then(|c| c.data.as_deref()));
         let fallback = Fallback { data, state: quantize.map(|q| &q.state) };
@@ -97,17 +101,28 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
         let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
         let reference = teacher.as_ref().unwrap_or(&original);
         execute(reference, &model, step, fallback, &mut report.drift, progress)?;
+        if let Some(untrained) = untrained {
+            report.drift.untrained = compare(reference, &untrained, step, fallback, progress)?.0;
+        }
     }
     report.written = report.drift.violations.is_empty();
     if report.written {
         io::save_with(&model, output, &recipe.save)?;
     }
-    Ok(report.clone())
+    Ok(report)
+}
+
+/// What a recipe makes.
+struct Rewritten {
+    report: RunReport,
+    model: Model,
+    /// What it was before training, where it was trained.
+    untrained: Option<Model>,
 }
 
 /// Applies the recipe's rewriting steps.
-fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result<(RunReport, Model)> {
-    let mut model = original.clone();
+fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result<Rewritten> {
+    let (mut model, mut recovered) = (original.clone(), None);
     let mut report = RunReport {
         input: PathBuf::new(),
         output: PathBuf::new(),
@@ -122,6 +137,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         trials: None,
         conversion: None,
         distillation: None,
+        rounding: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -133,14 +149,16 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         (report.passes, report.agreement) = (done.passes, done.agreement);
     }
     if let Some(step) = &recipe.prune {
-        let (passes, pruned) = prune(&mut model, step, &cx, Some(&check), progress)?;
+        let (passes, pruned, trained) = prune(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.prune = Some(pruned);
+        recovered = trained;
     }
     if let Some(step) = &recipe.sparsify {
-        let (passes, sparse) = sparsify(&mut model, step, &cx, Some(&check))?;
+        let (passes, sparse, trained) = sparsify(&mut model, step, &cx, Some(&check), progress)?;
         report.passes.extend(passes);
         report.sparsify = Some(sparse);
+        recovered = trained.or(recovered);
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
@@ -154,6 +172,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let done = quantize(&mut model, &step, &cx, Some(&check), progress)?;
         let coverage = done.coverage()?;
         let nothing = done.is_empty();
+        if !nothing {
+            let (rounded, trained) = learn(&mut model, &prior, &done, &step, progress)?;
+            report.rounding = rounded;
+            recovered = trained.or(recovered);
+        }
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
         }
@@ -174,8 +197,12 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         report.passes.extend(passes);
     }
     if let Some(step) = &recipe.distill {
-        report.distillation = Some(super::distill::distill(&mut model, step, progress)?);
+        let untrained = model.clone();
+        let trained = super::distill::distill(&mut model, step, progress)?;
+        recovered = Some(Recovered { untrained, report: trained });
     }
+    let (untrained, distillation) = recovered.map(|r| (r.untrained, r.report)).unzip();
+    report.distillation = distillation;
     let known = |name: &String| report.passes.iter().any(|p| p.pass == *name);
     if let Some(name) = options.dump_after.as_ref().filter(|n| !known(n)) {
         let names: Vec<&str> = report.passes.iter().map(|p| p.pass.as_str()).collect();
@@ -183,7 +210,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     }
     report.drift.ops = Change::new(op_histogram(&original.graph), op_histogram(&model.graph));
     report.drift.macs = macs(original).zip(macs(&model)).map(|(a, b)| Change::new(a, b));
-    Ok((report, model))
+    Ok(Rewritten { report, model, untrained })
 }
 
 /// What `--strict` does not allow.
@@ -275,16 +302,27 @@ fn execute(
     report: &mut DriftReport,
     progress: &dyn Progress,
 ) -> Result<()> {
+    let (outputs, samples, random) = compare(original, rewritten, step, fallback, progress)?;
+    (report.outputs, report.samples, report.random) = (outputs, samples, random);
+    report.violations = step.gate.violations(&report.outputs);
+    Ok(())
+}
+
+/// The distance of each output, the number of samples, and whether they are random.
+fn compare(
+    original: &Model,
+    rewritten: &Model,
+    step: &ValidateStep,
+    fallback: Fallback,
+    progress: &dyn Progress,
+) -> Result<(Vec<OutputDrift>, u64, bool)> {
     let data = open_data(&original.graph, step, fallback)?;
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     let batches = data.batches(batch);
     progress.start("validating", batches.len());
-    report.outputs = drift::compare(original, rewritten, &data, batch, &|| progress.tick())?;
+    let outputs = drift::compare(original, rewritten, &data, batch, &|| progress.tick())?;
     progress.finish();
-    report.samples = (data.len() - batches.dropped()) as u64;
-    report.random = data.is_random();
-    report.violations = step.gate.violations(&report.outputs);
-    Ok(())
+    Ok((outputs, (data.len() - batches.dropped()) as u64, data.is_random()))
 }
 
 /// The data of a validation: its own, else those of the quantization, else random input.

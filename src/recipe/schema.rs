@@ -135,6 +135,12 @@ pub struct QuantizeStep {
     /// Look for the cheapest precision of every layer with which the bounds of the validation hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// How rounding is learnt, where the options want that; absent: as [`DistillOptions::for_rounding`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning: Option<DistillOptions>,
+    /// Training of the result, if any; it keeps its integer form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<RecoverStep>,
     /// Apply all options that are to make the result more accurate, even those that turn out to do the opposite.
     #[serde(skip_serializing_if = "is_default")]
     pub apply_all: bool,
@@ -205,8 +211,20 @@ impl HalfType {
 #[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct SparsifyStep {
+    /// Data; random input where absent and needed.
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    pub samples: Option<usize>,
+    /// Samples executed at once.
+    pub batch: Option<usize>,
+    /// The array of integer class labels in the data: importance by gradients is then of the loss on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Write sparse initializers as dense ones.
     pub densify: bool,
+    /// Training of the result, if any; zeros stay zeros.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<RecoverStep>,
     /// What becomes zero.
     pub options: SparsifyOptions,
 }
@@ -221,8 +239,14 @@ pub struct PruneStep {
     pub samples: Option<usize>,
     /// Samples executed at once.
     pub batch: Option<usize>,
+    /// The array of integer class labels in the data: importance by gradients is then of the loss on them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// Where the kept channels are written.
     pub map: Option<PathBuf>,
+    /// Training of the result, if any; after repair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<RecoverStep>,
     /// What goes.
     pub options: PruneOptions,
 }
@@ -244,6 +268,9 @@ impl Default for CalibrationMethod {
 pub struct DistillStep {
     /// The teacher's file.
     pub teacher: PathBuf,
+    /// Which elements of the teacher's values the student kept, as pruning writes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub map: Option<PathBuf>,
     /// Training data.
     pub data: PathBuf,
     /// The array of integer class labels.
@@ -255,6 +282,52 @@ pub struct DistillStep {
     /// How.
     #[serde(default)]
     pub options: DistillOptions,
+}
+
+/// Training of what a step made, with the model as it came to the step as the teacher.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct RecoverStep {
+    /// In which way.
+    pub method: RecoverMethod,
+    /// Training data; those of the step where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<PathBuf>,
+    /// At most this many samples.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples: Option<usize>,
+    /// The array of integer class labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// How.
+    #[serde(default = "DistillOptions::for_recovery")]
+    pub options: DistillOptions,
+}
+
+/// A way to recover.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RecoverMethod {
+    /// Distillation.
+    Distill,
+}
+
+impl RecoverStep {
+    fn check(&self, data: Option<&PathBuf>) -> Result<()> {
+        positive(&[("samples", self.samples)])?;
+        if self.data.as_ref().or(data).is_none() {
+            return Err(Error::usage("recovery trains on data: give --data"));
+        }
+        check_distillation(&self.options, self.label.as_ref())
+    }
+}
+
+fn check_distillation(options: &DistillOptions, label: Option<&String>) -> Result<()> {
+    options.check()?;
+    if options.label_weight > 0.0 && label.is_none() {
+        return Err(Error::usage("a label weight needs labels: give --label"));
+    }
+    Ok(())
 }
 
 /// Comparison of the result with the original.
@@ -334,6 +407,13 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+            if let Some(learning) = &q.learning {
+                learning.check()?;
+                if !q.options.rounding.is_learned() {
+                    return Err(Error::usage("rounding is learned with --rounding adaround or block alone"));
+                }
+            }
+            q.recover.as_ref().map_or(Ok(()), |r| r.check(q.data.as_ref()))?;
             if q.search.is_some() && self.validate.is_none() {
                 return Err(Error::usage("a search compares with the original: it needs a validation"));
             }
@@ -350,21 +430,29 @@ impl Recipe {
         if let Some(p) = &self.prune {
             positive(&[("samples", p.samples), ("batch", p.batch)])?;
             p.options.check()?;
+            p.recover.as_ref().map_or(Ok(()), |r| r.check(p.data.as_ref()))?;
         }
         if let Some(s) = &self.sparsify {
+            positive(&[("samples", s.samples), ("batch", s.batch)])?;
             s.options.check()?;
+            s.recover.as_ref().map_or(Ok(()), |r| r.check(s.data.as_ref()))?;
         }
         if let Some(d) = &self.distill {
             positive(&[("samples", d.samples)])?;
-            d.options.check()?;
-            if d.options.label_weight > 0.0 && d.label.is_none() {
-                return Err(Error::usage("a label weight needs labels: give --label"));
-            }
+            check_distillation(&d.options, d.label.as_ref())?;
         }
         match &self.validate {
             Some(v) => v.check(),
             None => Ok(()),
         }
+    }
+
+    /// Whether it trains.
+    pub(super) fn trains(&self) -> bool {
+        self.distill.is_some()
+            || self.quantize.as_ref().is_some_and(|q| q.recover.is_some() || q.options.rounding.is_learned())
+            || self.prune.as_ref().is_some_and(|p| p.recover.is_some())
+            || self.sparsify.as_ref().is_some_and(|s| s.recover.is_some())
     }
 
     /// Writes the recipe.

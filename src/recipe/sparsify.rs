@@ -1,14 +1,20 @@
 //! The sparsification step.
 
+use super::distill::{Recovered, recover as train_again};
+use super::gradients;
+use super::progress::Progress;
 use super::schema::SparsifyStep;
+use super::sparse_fit;
 use crate::analysis::shapes;
 use crate::error::Result;
 use crate::ir::{Graph, Model, Tensor, TensorData};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
-use crate::passes::sparsify::{Densify, Sparsify, StoreSparse, layers};
+use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, TakeWeights, layers};
 use crate::passes::{Pass, PassContext, RewritePass};
+use crate::recover::{self, Teacher};
 use serde::Serialize;
+use std::collections::HashMap;
 
 /// What sparsification did.
 #[derive(Clone, Debug, Default, Serialize)]
@@ -19,6 +25,14 @@ pub struct SparsifyReport {
     pub bytes: (u64, u64),
     /// Constants that are stored sparsely, before and after.
     pub sparse: (usize, usize),
+    /// Layers whose weights were fitted after zeros were made.
+    pub fitted: usize,
+    /// Samples that they were fitted on; 0 where no data were needed.
+    pub samples: u64,
+    /// Whether they were random numbers for want of data.
+    pub random: bool,
+    /// What else a user should know.
+    pub notes: Vec<String>,
 }
 
 /// One weight.
@@ -41,7 +55,8 @@ pub fn sparsify(
     step: &SparsifyStep,
     cx: &PassContext,
     check: Option<&Check>,
-) -> Result<(Vec<PassReport>, SparsifyReport)> {
+    progress: &dyn Progress,
+) -> Result<(Vec<PassReport>, SparsifyReport, Option<Recovered>)> {
     step.options.check()?;
     shapes::infer_types(model)?;
     let before = totals(&model.graph);
@@ -54,8 +69,26 @@ pub fn sparsify(
         let (name, nonzero) = (model.graph.name(layer.weight).to_string(), t.count_nonzero()?);
         report.layers.push(SparseWeight { name, elements: t.len(), nonzero: (nonzero, nonzero) });
     }
-    let zeros = Sparsify { options: step.options.clone() };
-    let mut rest: Vec<&dyn Pass> = vec![&zeros];
+    let original = model.clone();
+    let fitted = match step.options.goal {
+        Some(goal) if step.options.importance == Measure::Hessian => {
+            Some(sparse_fit::fit(model, &weights, goal, step, progress)?)
+        }
+        _ => None,
+    };
+    if let Some(f) = &fitted {
+        passes.extend(manager::run(model, &[&TakeWeights { from: &f.model }], cx, check)?);
+        (report.fitted, report.samples, report.random) = (f.layers, f.samples, f.random);
+        report.notes.extend(f.notes.iter().cloned());
+    } else {
+        let scores = scores(model, step, progress, &mut report)?;
+        passes.extend(manager::run(model, &[&Sparsify { options: step.options.clone(), scores }], cx, check)?);
+    }
+    let on = (step.data.as_deref(), fitted.is_some());
+    let recovered =
+        step.recover.as_ref().map(|recovery| train_again(model, Teacher::from(&original), recovery, on, progress));
+    let recovered = recovered.transpose()?;
+    let mut rest: Vec<&dyn Pass> = vec![];
     if step.densify {
         rest.push(&Densify);
     } else if step.options.store {
@@ -68,7 +101,30 @@ pub fn sparsify(
     }
     let after = totals(&model.graph);
     (report.bytes, report.sparse) = ((before.0, after.0), (before.1, after.1));
-    Ok((passes, report))
+    Ok((passes, report, recovered))
+}
+
+/// Importance by gradients, where it is asked for.
+fn scores(
+    model: &Model,
+    step: &SparsifyStep,
+    progress: &dyn Progress,
+    report: &mut SparsifyReport,
+) -> Result<HashMap<String, Vec<f32>>> {
+    let measure = match step.options.importance {
+        Measure::Fisher => recover::Measure::Fisher,
+        Measure::WeightedFisher => recover::Measure::WeightedFisher,
+        Measure::Taylor => recover::Measure::Taylor,
+        Measure::Magnitude | Measure::Hessian => return Ok(HashMap::new()),
+    };
+    let data = gradients::open(model, step.data.as_deref(), step.label.as_deref(), step.samples)?;
+    if data.is_random() {
+        report.notes.push("importance was measured on RANDOM samples (no data were given)".into());
+    }
+    let found = gradients::importance(model, &data, progress)?;
+    report.notes.extend(found.note);
+    let scores = found.list.into_iter().map(|i| (i.parameter.name.to_string(), i.weights(measure).to_vec()));
+    Ok(scores.collect())
 }
 
 /// Bytes of the constants, and how many of them are sparse.

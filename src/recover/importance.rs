@@ -29,6 +29,9 @@ pub enum Measure {
     Fisher,
     /// `w^2 R(w)`: what the loss is expected to change by when `w` becomes 0, to second order.
     WeightedFisher,
+    /// `E[(sum of w dL/dw)^2]` of a channel: the same with what its weights do together (Liu et al. 2021, "Group Fisher
+    /// Pruning"); of a single weight, `w^2 R(w)`.
+    GroupFisher,
     /// `E|w dL/dw|`: the same, to first order (Molchanov et al. 2019, "Importance Estimation for Neural Network Pruning").
     Taylor,
 }
@@ -46,6 +49,8 @@ pub struct Importance {
     pub taylor: Vec<f32>,
     /// Per axis and per position along it: `E|sum of w dL/dw|`, the first-order change when all of it becomes 0.
     pub taylor_channels: Vec<Vec<f32>>,
+    /// Per axis and per position along it: `E[(sum of w dL/dw)^2]`, the second-order change when all of it becomes 0.
+    pub fisher_channels: Vec<Vec<f32>>,
 }
 
 impl Importance {
@@ -53,17 +58,18 @@ impl Importance {
     pub fn weights(&self, measure: Measure) -> &[f32] {
         match measure {
             Measure::Fisher => &self.fisher,
-            Measure::WeightedFisher => &self.weighted,
+            Measure::WeightedFisher | Measure::GroupFisher => &self.weighted,
             Measure::Taylor => &self.taylor,
         }
     }
 
     /// The measure of each position along an axis: what its weights are together.
     pub fn channels(&self, measure: Measure, axis: usize) -> Vec<f32> {
-        if measure == Measure::Taylor {
-            return self.taylor_channels.get(axis).cloned().unwrap_or_default();
+        match measure {
+            Measure::Taylor => self.taylor_channels.get(axis).cloned().unwrap_or_default(),
+            Measure::GroupFisher => self.fisher_channels.get(axis).cloned().unwrap_or_default(),
+            _ => along(&Array::new(&self.parameter.dims, self.weights(measure).to_vec()), axis),
         }
-        along(&Array::new(&self.parameter.dims, self.weights(measure).to_vec()), axis)
     }
 }
 
@@ -179,6 +185,7 @@ impl Importance {
             weighted: vec![0.0; n],
             taylor: vec![0.0; n],
             taylor_channels: parameter.dims.iter().map(|&d| vec![0.0; d]).collect(),
+            fisher_channels: parameter.dims.iter().map(|&d| vec![0.0; d]).collect(),
         }
     }
 
@@ -188,13 +195,18 @@ impl Importance {
         self.weighted.iter_mut().zip(&products).for_each(|(r, p)| *r += p * p);
         self.taylor.iter_mut().zip(&products).for_each(|(r, p)| *r += p.abs());
         let products = Array::new(gradient.dims(), products);
-        for (axis, channels) in self.taylor_channels.iter_mut().enumerate() {
-            channels.iter_mut().zip(along(&products, axis)).for_each(|(c, s)| *c += s.abs());
+        let channels = self.taylor_channels.iter_mut().zip(&mut self.fisher_channels);
+        for (axis, (taylor, fisher)) in channels.enumerate() {
+            for ((t, f), s) in taylor.iter_mut().zip(fisher).zip(along(&products, axis)) {
+                *t += s.abs();
+                *f += s * s;
+            }
         }
     }
 
     fn scale(&mut self, by: f32) {
         let all = [&mut self.fisher, &mut self.weighted, &mut self.taylor];
-        all.into_iter().chain(&mut self.taylor_channels).flatten().for_each(|x| *x *= by);
+        let channels = self.taylor_channels.iter_mut().chain(&mut self.fisher_channels);
+        all.into_iter().chain(channels).flatten().for_each(|x| *x *= by);
     }
 }

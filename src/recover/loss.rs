@@ -127,6 +127,20 @@ pub fn squared_error<T: Element>(student: &Array<T>, teacher: &Array<T>) -> Resu
     Ok(Loss { value: finite_mean(&squares, squares.len()), gradient: Array::new(student.dims(), gradient) })
 }
 
+/// Squared error as a share of the teacher's squares: comparable between values of any size and scale.
+///
+/// # Errors
+/// Values of different shapes.
+pub fn relative_error<T: Element>(student: &Array<T>, teacher: &Array<T>) -> Result<Loss<T>> {
+    same_shape(student, teacher)?;
+    let difference = elementwise2(student.data(), teacher.data(), |s, t| s - t);
+    let square = |x: &[T]| sum(&crate::math::elementwise(x, |x| x * x));
+    let scale = T::one() / square(teacher.data()).max(T::of(1e-12));
+    let value = (square(&difference) * scale).wide();
+    let by = scale + scale;
+    Ok(Loss { value, gradient: Array::new(student.dims(), crate::math::elementwise(&difference, |d| d * by)) })
+}
+
 /// One minus the mean cosine of rows along the last axis.
 ///
 /// # Errors
@@ -195,6 +209,7 @@ mod tests {
             check(&x, |x| divergence(x, &t, 3.0).unwrap());
             check(&x, |x| squared_error(x, &t).unwrap());
             check(&x, |x| cosine_distance(x, &t).unwrap());
+            check(&x, |x| relative_error(x, &t).unwrap());
             let positive = |a: &Array<f64>| a.map(|x| x + 1.5);
             check(&positive(&x), |x| probability_divergence(x, &positive(&t)).unwrap());
         }

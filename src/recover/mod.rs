@@ -7,8 +7,11 @@
 
 mod activations;
 mod augment;
+mod checkpoint;
+mod codes;
 mod distill;
 mod distill_options;
+mod features;
 mod importance;
 pub mod loss;
 mod network;
@@ -20,10 +23,14 @@ mod random;
 mod samples;
 mod tape;
 mod target;
+mod training;
+mod training_form;
 
 pub use activations::channel_statistics;
-pub use distill::{Distillation, Point, Status, distill};
+pub use codes::Latent;
+pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
+pub use features::{Feature, KeptElements, features};
 pub use importance::{Importance, ImportanceOptions, Measure, importance};
 pub use network::{Network, NetworkOptions};
 pub use optimizer::Method;

@@ -9,6 +9,11 @@ impl Random {
         Self(seed)
     }
 
+    /// From here on [`Random::new`] goes on.
+    pub fn state(&self) -> u64 {
+        self.0
+    }
+
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;

@@ -2,7 +2,10 @@
 
 use super::augment::Augment;
 use super::distill_options::DistillOptions;
-use super::loss::{Loss, cosine_distance, cross_entropy, divergence, probability_divergence, squared_error};
+use super::features::Feature;
+use super::loss::{
+    Loss, cosine_distance, cross_entropy, divergence, probability_divergence, relative_error, squared_error,
+};
 use super::samples::Samples;
 use super::tape::{Seed, Tape};
 use crate::error::{Context, Error, Result};
@@ -24,6 +27,8 @@ pub enum LossKind {
     Probabilities,
     /// Mean squared error.
     Mse,
+    /// Squared error as a share of the teacher's squares.
+    Relative,
     /// One minus the cosine of rows.
     Cosine,
     /// Not compared.
@@ -37,6 +42,7 @@ impl LossKind {
             LossKind::Kl => "kl",
             LossKind::Probabilities => "probabilities",
             LossKind::Mse => "mse",
+            LossKind::Relative => "relative",
             LossKind::Cosine => "cosine",
             LossKind::None => "none",
         }
@@ -47,7 +53,14 @@ impl std::str::FromStr for LossKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let all = [LossKind::Kl, LossKind::Probabilities, LossKind::Mse, LossKind::Cosine, LossKind::None];
+        let all = [
+            LossKind::Kl,
+            LossKind::Probabilities,
+            LossKind::Mse,
+            LossKind::Relative,
+            LossKind::Cosine,
+            LossKind::None,
+        ];
         let found = all.into_iter().find(|k| k.name() == text);
         let names = all.map(LossKind::name).join(", ");
         found.ok_or_else(|| Error::usage(format!("no loss \"{text}\"; there are {names}")))
@@ -67,6 +80,10 @@ pub(super) struct Targets {
     pub augment: Augment,
     runner: Runner,
     pairs: Vec<Pair>,
+    /// They come after the graph outputs, in both models.
+    features: Vec<Feature>,
+    /// Graph outputs of the teacher and the student.
+    outputs: (usize, usize),
     /// Per teacher output and sample.
     cached: Vec<Vec<Array<f32>>>,
     /// Whether the teacher takes several samples at once.
@@ -80,19 +97,23 @@ impl Targets {
     pub fn new(
         teacher: &Model,
         student: &Model,
+        features: Vec<Feature>,
         samples: &Samples,
         augment: Augment,
         options: &DistillOptions,
     ) -> Result<Self> {
         same_inputs(&teacher.graph, &student.graph)?;
-        let runner = Runner::new(teacher, &RunnerOptions::default()).context(|| "teacher")?;
+        let observe = features.iter().map(|f| f.name.clone()).collect();
+        let runner = Runner::new(teacher, &RunnerOptions { observe, ..RunnerOptions::default() });
+        let runner = runner.context(|| "teacher")?;
         let free = |v| {
             teacher.graph.ty(v).and_then(Type::shape).is_none_or(|s| s.first().is_some_and(|d| d.known().is_none()))
         };
         let joinable = samples.joinable() && teacher.graph.required_inputs().all(free);
-        let mut targets = Self { augment, runner, pairs: vec![], cached: vec![], joinable };
+        let pairs = pairs(&teacher.graph, &student.graph)?;
+        let outputs = (teacher.graph.outputs().len(), student.graph.outputs().len());
+        let mut targets = Self { augment, runner, pairs, features, outputs, cached: vec![], joinable };
         targets.cache(samples)?;
-        targets.pairs = pairs(&teacher.graph, &student.graph)?;
         for pair in &mut targets.pairs {
             let values = &targets.cached[pair.teacher];
             pair.kind = match options.losses.get(&pair.name) {
@@ -117,10 +138,20 @@ impl Targets {
         self.pairs.iter().map(|p| (p.name.clone(), p.kind)).collect()
     }
 
+    /// The teacher's outputs on the samples as they are: per output and sample.
+    pub fn cached(&self) -> &[Vec<Array<f32>>] {
+        &self.cached
+    }
+
     fn cache(&mut self, samples: &Samples) -> Result<()> {
         let all: Vec<usize> = (0..samples.len()).collect();
         let pieces: Vec<&[usize]> = all.chunks(if self.joinable { PIECE } else { 1 }).collect();
-        let of = |piece: &&[usize]| split(self.run(&samples.joined(piece)?)?, piece.len());
+        let outputs = self.outputs.0;
+        let of = |piece: &&[usize]| {
+            let mut values = self.run(&samples.joined(piece)?)?;
+            values.truncate(outputs); // features would take too much memory
+            split(values, piece.len())
+        };
         let found: Result<Vec<_>> = pieces.par_iter().map(of).collect();
         for outputs in found?.into_iter().flatten() {
             self.cached.resize_with(outputs.len(), Vec::new);
@@ -134,9 +165,9 @@ impl Targets {
         outputs.iter().map(|y| Ok(Array::new(y.shape(), y.as_f32()?.into_owned()))).collect()
     }
 
-    /// The teacher's outputs on a feed, which is made of these samples; `plain`: as they are.
+    /// The teacher's outputs, and features unless `plain`, on a feed that is made of these samples; `plain`: as they are.
     fn of(&self, feed: &Feed, which: &[usize], plain: bool) -> Result<Vec<Array<f32>>> {
-        if plain || self.augment.is_nothing() {
+        if plain || (self.augment.is_nothing() && self.features.is_empty()) {
             return self.cached.iter().map(|all| join(which.iter().map(|&i| &all[i]))).collect();
         }
         if !self.joinable || which.len() <= PIECE {
@@ -145,10 +176,10 @@ impl Targets {
         let parts = rows_of(feed, which.len(), PIECE)?;
         let found: Result<Vec<_>> = parts.par_iter().map(|part| self.run(part)).collect();
         let found = found?;
-        (0..self.cached.len()).map(|k| join(found.iter().map(|part| &part[k]))).collect()
+        (0..self.outputs.0 + self.features.len()).map(|k| join(found.iter().map(|part| &part[k]))).collect()
     }
 
-    /// The student's loss on a feed, and where its gradients begin.
+    /// The student's loss on a feed, and where its gradients begin; `plain`: of its outputs alone, on samples as they are.
     pub fn loss(
         &self,
         tape: &Tape<f32>,
@@ -172,6 +203,7 @@ impl Targets {
                 LossKind::Kl => divergence(y, t, options.temperature),
                 LossKind::Probabilities => probability_divergence(y, t),
                 LossKind::Cosine => cosine_distance(y, t),
+                LossKind::Relative => relative_error(y, t),
                 LossKind::Mse | LossKind::None => squared_error(y, t),
             }
             .context(place)?;
@@ -189,8 +221,43 @@ impl Targets {
         if labels.is_some() {
             return Err(Error::usage("labels need an output of scores (loss kl), and there is none"));
         }
+        if !plain {
+            total += self.feature_loss(tape, &teacher[self.outputs.0.min(teacher.len())..], &mut seeds, options)?;
+        }
         Ok((total, seeds))
     }
+
+    fn feature_loss(
+        &self,
+        tape: &Tape<f32>,
+        teacher: &[Array<f32>],
+        seeds: &mut Vec<Seed<f32>>,
+        options: &DistillOptions,
+    ) -> Result<f64> {
+        let weight = options.feature_weight / self.features.len().max(1) as f64;
+        let mut total = 0.0;
+        for ((k, feature), t) in self.features.iter().enumerate().zip(teacher) {
+            let output = self.outputs.1 + k;
+            let place = || format!("feature \"{}\"", feature.name);
+            let t = feature.kept.iter().fold(t.clone(), |t, (&axis, kept)| picked(&t, axis, kept));
+            let loss = relative_error(tape.output(output)?, &t).context(place)?;
+            total += weight * loss.value;
+            seeds.push(Seed { output, gradient: loss.gradient.map(|g| g * weight as f32) });
+        }
+        Ok(total)
+    }
+}
+
+/// These positions of an axis.
+fn picked(x: &Array<f32>, axis: usize, kept: &[usize]) -> Array<f32> {
+    let mut dims = x.dims().to_vec();
+    let (size, inner) = (dims[axis], dims[axis + 1..].iter().product::<usize>());
+    dims[axis] = kept.len();
+    let mut data = Vec::with_capacity(dims.iter().product());
+    for block in x.data().chunks((size * inner).max(1)) {
+        kept.iter().for_each(|&k| data.extend_from_slice(&block[k * inner..][..inner]));
+    }
+    Array::new(&dims, data)
 }
 
 /// The usual loss of an output, from what the teacher makes of it.

@@ -17,6 +17,8 @@ use tract_onnx::prelude::{IntoTValue, TValue, Tensor as TractTensor};
 pub struct RunnerOptions {
     /// Values of the main graph, by name, to return after the graph outputs.
     pub observe: Vec<String>,
+    /// Compute nothing but what is observed: the graph outputs are left out.
+    pub observed_only: bool,
     /// Iterations that all loops of one run may take together; a run that needs more is an error.
     pub max_iterations: u64,
     /// Bytes that the state, the collected outputs or the sequences of one loop may take; a run that needs more is an
@@ -26,7 +28,7 @@ pub struct RunnerOptions {
 
 impl Default for RunnerOptions {
     fn default() -> Self {
-        Self { observe: vec![], max_iterations: 1_000_000, max_loop_bytes: 2 << 30 }
+        Self { observe: vec![], observed_only: false, max_iterations: 1_000_000, max_loop_bytes: 2 << 30 }
     }
 }
 
@@ -65,7 +67,7 @@ impl Runner {
             // What it finds helps; what it cannot infer is no error here.
             let _ = infer_types(&mut copy);
         }
-        let mut wanted: Vec<ValueId> = copy.graph.outputs().to_vec();
+        let mut wanted = if options.observed_only { vec![] } else { copy.graph.outputs().to_vec() };
         for name in &options.observe {
             let found = copy.graph.find(name);
             wanted.push(found.ok_or_else(|| Error::usage(format!("the model has no value \"{name}\" to observe")))?);
@@ -96,7 +98,7 @@ impl Runner {
         Ok(Self { program, scope, inputs, defaults, slots })
     }
 
-    /// Runs once: the graph outputs in order, then the observed values in the order asked for.
+    /// Runs once: the graph outputs in order (unless they are left out), then the observed values in the order asked for.
     ///
     /// # Errors
     /// A missing input or one of another type; whatever tract reports; loops that go beyond [`RunnerOptions`].

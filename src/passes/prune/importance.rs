@@ -38,6 +38,48 @@ pub enum Measure {
     Random,
     /// Root mean square of the channel's activations on data.
     Activation,
+    /// What the outputs of the layers that take the channel lose without it on data, after the best refit of the weights
+    /// that stay (Hassibi and Stork, Optimal Brain Surgeon, 1993).
+    Hessian,
+    /// Sum of `R(w) = E[(dL/dw)^2]` over the coupled weights.
+    Fisher,
+    /// Sum of `w^2 R(w)` over the coupled weights.
+    WeightedFisher,
+    /// `E[(sum of w dL/dw)^2]` of the coupled weights (Liu et al., Group Fisher Pruning, 2021).
+    GroupFisher,
+    /// `E|sum of w dL/dw|` of the coupled weights (Molchanov et al., Importance Estimation for Neural Network Pruning, 2019).
+    Taylor,
+}
+
+impl Measure {
+    /// Whether it is measured with gradients of a loss: scores are handed in as [`ParameterScores`].
+    pub fn is_gradient(self) -> bool {
+        matches!(self, Self::Fisher | Self::WeightedFisher | Self::GroupFisher | Self::Taylor)
+    }
+}
+
+/// Importance that was computed from gradients: for constants by name and axis, what the loss loses with each element of the
+/// axis. Groups that it knows nothing of go last.
+pub struct ParameterScores {
+    /// Scores of the elements of an axis.
+    pub values: BTreeMap<(String, usize), Vec<f64>>,
+}
+
+impl Importance for ParameterScores {
+    fn scores(&self, model: &Model, _: &AxisGroups, group: &Group) -> Result<Vec<f64>> {
+        let (mut total, mut known) = (vec![0f64; group.classes.len()], false);
+        for (at, place) in group.axes.iter().enumerate() {
+            let key = (model.graph.name(place.value).to_string(), place.axis);
+            let Some(elements) = self.values.get(&key) else { continue };
+            total.iter_mut().zip(by_class(group, at, elements)).for_each(|(t, s)| *t += s);
+            known = true;
+        }
+        Ok(if known { total } else { vec![f64::INFINITY; total.len()] })
+    }
+
+    fn comparable(&self) -> bool {
+        true
+    }
 }
 
 /// Importance from the weights alone.

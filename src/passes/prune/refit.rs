@@ -5,84 +5,27 @@ use crate::analysis::axis_groups::{AxisGroups, Place, Role};
 use crate::analysis::shapes::Contexts;
 use crate::calibrate::Gram;
 use crate::error::{Error, Result};
-use crate::ir::{DType, Graph, Model, NodeId, Port, Tensor, ValueId};
-use crate::math::{Unfold, cholesky, matmul};
-use crate::ops;
-use crate::ops::spec::{Purpose, QuantRole};
+use crate::ir::{DType, Graph, Model, Tensor, ValueId};
+use crate::math::{cholesky, matmul};
 use crate::passes::Patch;
+use crate::passes::linear::Linear;
 
 /// Added to the diagonal of the normal equations, as a share of its mean.
 const DAMPING: f64 = 1e-3;
 
-/// A layer that loses input channels.
-#[derive(Clone, Debug)]
-pub struct RefitLayer {
-    /// The node.
-    pub node: NodeId,
-    /// Its weight.
-    pub weight: ValueId,
-    /// Axis of the weight over output channels, and over the input channels of which some go.
-    axes: (usize, usize),
-    /// Its input, by name.
-    pub input: String,
-    /// How it sees it.
-    pub unfold: Unfold,
-    /// What can take up a shift of the layer's outputs.
-    shift: Shift,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Shift {
-    Nothing,
-    Bias(ValueId),
-    /// The mean of the BatchNormalization behind it.
-    Mean(ValueId),
-}
-
 /// The layers that a cut takes input channels from and that can be refitted: one group, a float weight of their own.
-pub fn refit_layers(model: &Model, groups: &AxisGroups, cut: &Cut) -> Vec<RefitLayer> {
+pub fn refit_layers(model: &Model, groups: &AxisGroups, cut: &Cut) -> Vec<Linear> {
     let graph = &model.graph;
     let contexts = Contexts::new(model, graph);
-    let mut found: Vec<RefitLayer> = vec![];
+    let mut found: Vec<Linear> = vec![];
     for t in groups.tied.iter().filter(|t| t.role == Role::Takes && cut.kept.contains_key(&t.place)) {
-        let cx = contexts.of(t.node);
-        let Some(spec) = ops::spec(&graph.node(t.node).op) else { continue };
-        let Some(role) = spec.weight(&cx).filter(|r| r.slot == t.slot && r.channel_axis != t.place.axis) else {
-            continue;
-        };
-        let Purpose::Product(Some((slot, unfold))) = role.purpose else { continue };
-        let weight = t.place.value;
-        let single = !matches!(&unfold, Unfold::Patches(p) if p.groups != 1);
-        let own = graph.use_count(weight) == 1 && graph.constant(weight).is_some_and(|c| c.dtype == DType::F32);
-        let Some(input) = graph.input(t.node, slot).filter(|_| single && own) else { continue };
-        if found.iter().any(|l| l.weight == weight) {
-            continue;
+        let layer = Linear::of(&contexts, graph, t.node).filter(|l| l.groups() == 1);
+        let Some(layer) = layer.filter(|l| l.weight == t.place.value && l.axes.1 == t.place.axis) else { continue };
+        if found.iter().all(|l| l.weight != layer.weight) {
+            found.push(layer);
         }
-        let bias = match spec.quant(&cx) {
-            QuantRole::Compute(role) => role.bias.and_then(|slot| graph.input(t.node, slot)),
-            _ => None,
-        };
-        let input = graph.name(input).to_string();
-        let axes = (role.channel_axis, t.place.axis);
-        found.push(RefitLayer { node: t.node, weight, axes, input, unfold, shift: shift(graph, t.node, bias) });
     }
     found
-}
-
-fn own_vector(graph: &Graph, v: ValueId) -> bool {
-    graph.use_count(v) == 1 && graph.constant(v).is_some_and(|t| t.dtype == DType::F32 && t.rank() == 1)
-}
-
-fn shift(graph: &Graph, node: NodeId, bias: Option<ValueId>) -> Shift {
-    if let Some(bias) = bias {
-        return if own_vector(graph, bias) { Shift::Bias(bias) } else { Shift::Nothing };
-    }
-    let behind = graph.output(node, 0).and_then(|y| graph.only_use(y)).filter(|u| u.port == Port::In(0));
-    let norm = behind.filter(|u| graph.node(u.node).op.is("BatchNormalization"));
-    match norm.and_then(|u| graph.input(u.node, 3)).filter(|&m| own_vector(graph, m)) {
-        Some(mean) => Shift::Mean(mean),
-        None => Shift::Nothing,
-    }
 }
 
 /// Fits the weight's kept columns so that the layer gives, on the data of `gram`, what it gave with all of them, in the
@@ -94,7 +37,7 @@ fn shift(graph: &Graph, node: NodeId, bias: Option<ValueId>) -> Shift {
 ///
 /// # Errors
 /// Statistics that do not belong to the layer.
-pub fn refit(model: &mut Model, layer: &RefitLayer, gram: &Gram, cut: &Cut) -> Result<()> {
+pub fn refit(model: &mut Model, layer: &Linear, gram: &Gram, cut: &Cut) -> Result<()> {
     let graph = &model.graph;
     let (outer, inner) = layer.axes;
     let misfit = || Error::internal("statistics that do not belong to the layer");
@@ -106,14 +49,11 @@ pub fn refit(model: &mut Model, layer: &RefitLayer, gram: &Gram, cut: &Cut) -> R
     if gram.size != size || gram.count == 0 || t.rank() < 2 || outer.max(inner) != 1 {
         return Err(misfit());
     }
-    let mut data = t.to_f32()?;
-    let at = |o: usize, k: usize| {
-        let (c, tap) = (k / taps, k % taps);
-        if outer == 0 { (o * inputs + c) * taps + tap } else { (c * outputs + o) * taps + tap }
-    };
+    let mut data = layer.rows(graph)?;
+    let at = |o: usize, k: usize| o * size + k;
     let stays: Vec<usize> = kept.iter().flat_map(|c| c * taps..(c + 1) * taps).collect();
     let goes: Vec<usize> = (0..size).filter(|k| kept.binary_search(&(k / taps)).is_err()).collect();
-    let centred = !matches!(layer.shift, Shift::Nothing);
+    let centred = layer.centred();
     let (h, n) = (gram.matrix(0), gram.count as f64);
     let mean = if centred { gram.mean(0) } else { vec![0.0; size] };
     let c = |i: usize, j: usize| h[i * size + j] / n - mean[i] * mean[j];
@@ -141,21 +81,8 @@ pub fn refit(model: &mut Model, layer: &RefitLayer, gram: &Gram, cut: &Cut) -> R
         }
     }
     let mut patch = Patch::default();
-    let weight = Tensor { extra: t.extra.clone(), ..Tensor::from_f32(&t.dims, &data) };
-    patch.set_value(layer.weight, graph.ty(layer.weight).cloned(), Some(weight));
-    let (vector, sign) = match layer.shift {
-        Shift::Nothing => (None, 0.0),
-        Shift::Bias(v) => (Some(v), 1.0),
-        Shift::Mean(v) => (Some(v), -1.0),
-    };
-    if let Some(v) = vector {
-        let old = graph.constant(v).ok_or_else(misfit)?;
-        let new: Vec<f32> = old.to_f32()?.iter().zip(&shifts).map(|(b, s)| (f64::from(*b) + sign * s) as f32).collect();
-        if new.len() == outputs && old.len() == outputs {
-            let new = Tensor { extra: old.extra.clone(), ..Tensor::from_f32(&old.dims, &new) };
-            patch.set_value(v, graph.ty(v).cloned(), Some(new));
-        }
-    }
+    patch.set_value(layer.weight, graph.ty(layer.weight).cloned(), Some(layer.tensor(graph, data)?));
+    layer.shift(graph, &shifts, &mut patch)?;
     patch.apply(&mut model.graph)
 }
 
@@ -180,6 +107,10 @@ pub struct Anchor {
     pub value: (String, usize),
     /// Names of the mean and variance of the BatchNormalization.
     pub statistics: (String, String),
+}
+
+fn own_vector(graph: &Graph, v: ValueId) -> bool {
+    graph.use_count(v) == 1 && graph.constant(v).is_some_and(|t| t.dtype == DType::F32 && t.rank() == 1)
 }
 
 /// BatchNormalizations with statistics of their own, in execution order.

@@ -27,6 +27,8 @@ pub struct PruneOptions {
     pub min_channels: usize,
     /// Cut axes too that are normalized or reduced over.
     pub allow_inexact: bool,
+    /// Get to the target in this many rounds, each scoring (and repairing) what the one before left.
+    pub iterations: usize,
     /// Refit the weights that lose inputs, and re-estimate the statistics of BatchNormalization, on data without labels.
     pub repair: bool,
     /// Only layers that match one of these (name, glob over names, or operator type); empty = all.
@@ -45,6 +47,24 @@ pub enum Target {
     Macs(f64),
     /// This share of the parameters stays.
     Params(f64),
+    /// This share of the time stays, measured in tract.
+    Latency(f64),
+}
+
+impl Target {
+    /// What a round of several is to get to, of what the round before it left: equal steps of the whole.
+    pub fn of_round(self, round: usize, rounds: usize) -> Self {
+        let left = |goal: f64| {
+            let after = |k: usize| 1.0 - (1.0 - goal) * k as f64 / rounds.max(1) as f64;
+            if after(round) > 0.0 { after(round + 1) / after(round) } else { 1.0 }
+        };
+        match self {
+            Self::Ratio(gone) => Self::Ratio(1.0 - left(1.0 - gone)),
+            Self::Macs(goal) => Self::Macs(left(goal)),
+            Self::Params(goal) => Self::Params(left(goal)),
+            Self::Latency(goal) => Self::Latency(left(goal)),
+        }
+    }
 }
 
 impl Default for PruneOptions {
@@ -57,6 +77,7 @@ impl Default for PruneOptions {
             round_to: 1,
             min_channels: 1,
             allow_inexact: false,
+            iterations: 1,
             repair: false,
             include: vec![],
             exclude: vec![],
@@ -70,12 +91,12 @@ impl PruneOptions {
     /// # Errors
     /// A share outside of 0 to 1, a count of zero.
     pub fn check(&self) -> Result<()> {
-        let (Target::Ratio(x) | Target::Macs(x) | Target::Params(x)) = self.target;
+        let (Target::Ratio(x) | Target::Macs(x) | Target::Params(x) | Target::Latency(x)) = self.target;
         if !(0.0..=1.0).contains(&x) {
             return Err(Error::usage(format!("a share must be between 0 and 1, not {x}")));
         }
-        if self.round_to == 0 || self.min_channels == 0 {
-            return Err(Error::usage("round-to and min-channels must be at least 1"));
+        if self.round_to == 0 || self.min_channels == 0 || self.iterations == 0 {
+            return Err(Error::usage("round-to, min-channels and iterations must be at least 1"));
         }
         Ok(())
     }
@@ -125,6 +146,9 @@ pub fn select(
         Target::Ratio(ratio) => return Ok(finish(groups, at(ratio), None)),
         Target::Macs(left) => (left, true),
         Target::Params(left) => (left, false),
+        Target::Latency(_) => {
+            return Err(Error::unsupported("a share of the time is for whoever can execute the model"));
+        }
     };
     let cost = |cut: &Cut| if macs { budget.macs(cut) } else { budget.params(cut) };
     let bound = goal * cost(&Cut::default()) as f64;

@@ -33,6 +33,21 @@ impl Cut {
         Self { kept: gone.into_iter().map(|(place, mask)| (place, kept(mask))).collect() }
     }
 
+    /// This cut of `original`, and then another of what it left, as one cut of `original`. Values are the same by name.
+    pub fn then(&self, original: &Graph, left: &Graph, next: &Cut) -> Self {
+        let mut both = self.clone();
+        for (place, kept) in &next.kept {
+            let Some(value) = original.find(left.name(place.value)) else { continue };
+            let place = Place { value, axis: place.axis };
+            let kept = match self.kept.get(&place) {
+                None => kept.clone(),
+                Some(before) => kept.iter().filter_map(|&k| before.get(k).copied()).collect(),
+            };
+            both.kept.insert(place, kept);
+        }
+        both
+    }
+
     /// The kept elements by value name and axis, so that anyone can slice the original and get the same.
     pub fn map(&self, graph: &Graph) -> ChannelMap {
         let mut map = ChannelMap::default();

@@ -18,6 +18,8 @@ pub struct SparseLayer {
     pub weight: ValueId,
     /// Axis of the weight along which products are summed.
     pub input_axis: usize,
+    /// Axis of the weight over outputs.
+    pub output_axis: usize,
 }
 
 /// Float constants of rank 2 and more that some node multiplies with, in execution order, as far as the options select
@@ -38,11 +40,8 @@ pub fn layers(model: &Model, options: &SparsifyOptions) -> Result<Vec<SparseLaye
         for (slot, value) in graph.node_inputs(id).into_iter().enumerate() {
             let Some(weight) = value.filter(|&v| is_weight(graph, v)) else { continue };
             if found.iter().all(|l| l.weight != weight) {
-                found.push(SparseLayer {
-                    node: id,
-                    weight,
-                    input_axis: input_axis(&contexts, graph, id, slot, weight),
-                });
+                let (input_axis, output_axis) = axes(&contexts, graph, id, slot, weight);
+                found.push(SparseLayer { node: id, weight, input_axis, output_axis });
             }
         }
     }
@@ -53,11 +52,13 @@ fn is_weight(graph: &Graph, v: ValueId) -> bool {
     graph.constant(v).is_some_and(|t| t.dtype.is_float() && t.rank() > 1 && t.dims.iter().product::<usize>() > 1)
 }
 
-/// The other of the first two axes where the operator says which one runs over outputs; else the last axis.
-fn input_axis(contexts: &Contexts, graph: &Graph, id: NodeId, slot: usize, weight: ValueId) -> usize {
+/// Axes over inputs and outputs: the first two where the operator says which one runs over outputs; else the last two.
+fn axes(contexts: &Contexts, graph: &Graph, id: NodeId, slot: usize, weight: ValueId) -> (usize, usize) {
     let role = ops::spec(&graph.node(id).op).map(|spec| spec.quant(&contexts.of(id)));
     match role {
-        Some(QuantRole::Compute(role)) if role.weight == slot => usize::from(role.weight_axis == 0),
-        _ => graph.constant(weight).map_or(0, |t| t.rank() - 1),
+        Some(QuantRole::Compute(role)) if role.weight == slot && role.weight_axis < 2 => {
+            (1 - role.weight_axis, role.weight_axis)
+        }
+        _ => graph.constant(weight).map_or((0, 1), |t| (t.rank() - 1, t.rank() - 2)),
     }
 }

@@ -3,9 +3,12 @@
 mod layers;
 mod magnitude;
 mod options;
+pub mod second_order;
 mod store;
+mod take;
 
 pub use layers::{SparseLayer, layers};
 pub use magnitude::Sparsify;
-pub use options::{Goal, Pattern, SparsifyOptions};
+pub use options::{Block, Goal, Measure, Pattern, SparsifyOptions};
 pub use store::{Densify, StoreSparse};
+pub use take::TakeWeights;

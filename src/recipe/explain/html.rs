@@ -5,11 +5,11 @@ use crate::error::{Error, Result};
 use plotters::prelude::*;
 use std::fmt::Write;
 
-const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1100px;color:#222}\
+pub(in crate::recipe) const STYLE: &str = "body{font:14px/1.4 system-ui,sans-serif;margin:2em auto;max-width:1100px;color:#222}\
 table{border-collapse:collapse;width:100%}th,td{padding:2px 8px;text-align:right;border-bottom:1px solid #ddd}\
 th:first-child,td:first-child,td.name{text-align:left}svg{max-width:100%;height:auto}.bad{color:#b00020}";
 
-const SIZE: (u32, u32) = (1080, 320);
+pub(in crate::recipe) const SIZE: (u32, u32) = (1080, 320);
 
 impl ExplainReport {
     /// The account as a page: figures, plots, table, advice.
@@ -128,11 +128,11 @@ impl ExplainReport {
     }
 }
 
-fn drawing(e: impl std::fmt::Display) -> Error {
+pub(in crate::recipe) fn drawing(e: impl std::fmt::Display) -> Error {
     Error::internal(format!("drawing a plot: {e}"))
 }
 
-fn escape(text: &str) -> String {
+pub(in crate::recipe) fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 

@@ -6,6 +6,8 @@ mod measure;
 mod read;
 mod text;
 
+pub(super) use html::{SIZE, STYLE, drawing, escape};
+
 use super::layers::PROBE_SAMPLES;
 use super::progress::Progress;
 use super::quantize::{DEFAULT_BATCH, prepared};
