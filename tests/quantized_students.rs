@@ -228,7 +228,7 @@ fn zeros_of_a_sparse_integer_student_stay_zero() {
     let before = integers(&student);
     let dense = digits("digits_resnet.onnx");
     let report =
-        train(Teacher::from(&dense), &mut student, &DistillOptions { feature_weight: 0.0, epochs: Some(2), ..quick() });
+        train(Teacher::from(&dense), &mut student, &DistillOptions { feature_weight: 0.0, epochs: Some(6), ..quick() });
     assert!(report.kept_zeros > 1000, "{report:?}");
     let mut moved = 0;
     for ((name, _, old), (_, _, new)) in before.iter().zip(&integers(&student)) {

@@ -59,9 +59,10 @@ const UNDECIDED: f32 = 0.2;
 /// Length of that term's gradient, as a multiple of the loss's.
 const PRESSURE: f32 = 1.0;
 
-/// Learning rates as multiples of what plain weights have: of latent numbers in units of a step, and of the choice between
-/// two codes, which has to come to an end.
-const RATE_OF_CODES: f32 = 5.0;
+/// Learning rates as multiples of what plain weights have. Latent numbers are in units of a step: theirs is this share of
+/// half the range of the codes, and at least so much. The choice between two codes has to come to an end.
+const RATE_OF_CODES: f32 = 0.67;
+const LEAST_RATE_OF_CODES: f32 = 5.0;
 const RATE_OF_CHOICES: f32 = 50.0;
 
 impl Codes {
@@ -199,7 +200,10 @@ impl Forms {
         match self.forms.get(k) {
             // In units of a step.
             Some(Form::Codes(codes)) if codes.floor.is_some() => RATE_OF_CHOICES,
-            Some(Form::Codes(_)) => RATE_OF_CODES,
+            Some(Form::Codes(codes)) => {
+                let half = (codes.bounds.1 - codes.bounds.0) / 2.0;
+                (RATE_OF_CODES * half).max(LEAST_RATE_OF_CODES)
+            }
             _ => 1.0,
         }
     }
