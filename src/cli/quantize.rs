@@ -104,8 +104,9 @@ pub struct Quantize {
     /// hold on the validation data; each step is executed.
     #[arg(long, conflicts_with = "no_validate")]
     search: bool,
-    /// Precisions that the search may give to a layer: 8 = as the other options say, w8 and f16 = computed in float on
-    /// weights stored in 8 bits or in f16, f32.
+    /// Precisions that the search may give to a layer: 8 = as the other options say, 4 = the same with weights of 4 bits,
+    /// 16 = the same with inputs of 16 bits (needs --format qdq), w8 and f16 = computed in float on weights stored in 8 bits
+    /// or in f16, f32.
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = precision,
         default_values = ["8", "w8", "f16", "f32"])]
     precisions: Vec<Precision>,
@@ -288,6 +289,7 @@ impl Quantize {
             state: self.state.state(),
             strict: self.strict,
             search,
+            apply_all: self.accuracy.apply_all,
             options,
         };
         let data = DataArgs {

@@ -28,6 +28,7 @@ mod sensitivity;
 mod simplify;
 mod sparse_fit;
 mod sparsify;
+mod trials;
 
 pub use convert::Conversion;
 pub use distill::Recovered;
@@ -49,3 +50,4 @@ pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};
 pub use simplify::{Simplified, rule_table, simplify};
 pub use sparsify::{SparseWeight, SparsifyReport, sparsify};
+pub use trials::{Trials, TriedOption};

@@ -5,6 +5,7 @@ use super::prune::{PruneReport, PrunedLayer};
 use super::run::RunReport;
 use super::search::Searched;
 use super::sparsify::{SparseWeight, SparsifyReport};
+use super::trials::Trials;
 use crate::drift::Agreement;
 use crate::passes::quantize::{Coverage, Share};
 use std::collections::BTreeMap;
@@ -33,6 +34,9 @@ impl RunReport {
         }
         if let Some(sparse) = &self.sparsify {
             render_sparsify(sparse, &mut out);
+        }
+        if let Some(trials) = &self.trials {
+            render_trials(trials, &mut out);
         }
         if let Some(c) = self.calibration.as_ref().filter(|c| c.values > 0) {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
@@ -63,6 +67,22 @@ impl RunReport {
         let _ = writeln!(out, "\n{result} {}", self.output.display());
         out
     }
+}
+
+fn render_trials(trials: &Trials, out: &mut String) {
+    let decibels = |e: f64| -20.0 * e.log10();
+    let rows = trials.options.iter().map(|o| {
+        let what = if o.kept { "kept" } else { "LEFT OUT" };
+        format!("{} {:.2} dB ({what})", o.name, decibels(o.relative_l2))
+    });
+    let rows: Vec<String> = rows.collect();
+    let _ = writeln!(
+        out,
+        "accuracy options, each on top of those kept, {} samples: none {:.2} dB, {}",
+        trials.samples,
+        decibels(trials.without),
+        rows.join(", ")
+    );
 }
 
 fn render_search(found: &Searched, out: &mut String) {

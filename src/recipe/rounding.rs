@@ -43,7 +43,7 @@ pub(super) fn round_weights(
 ) -> Result<()> {
     let options = &step.options;
     let feedback = options.rounding == Rounding::Gptq;
-    if options.mode != Mode::Static || (options.weight_bits == 8 && !feedback) {
+    if options.mode != Mode::Static || (!plan.has_few_bits() && !feedback) {
         return Ok(());
     }
     let layers = LayerPlan::of(model, plan);

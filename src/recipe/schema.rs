@@ -135,6 +135,9 @@ pub struct QuantizeStep {
     /// Look for the cheapest precision of every layer with which the bounds of the validation hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// Apply all options that are to make the result more accurate, even those that turn out to do the opposite.
+    #[serde(skip_serializing_if = "is_default")]
+    pub apply_all: bool,
     /// What is quantized, and how it is spelled.
     pub options: QuantizeOptions,
 }

@@ -5,6 +5,7 @@
 //! ```
 //! Each operator's forward and backward function is in its own file under [`crate::ops`].
 
+mod activations;
 mod augment;
 mod checkpoint;
 mod distill;
@@ -23,6 +24,7 @@ mod tape;
 mod target;
 mod training;
 
+pub use activations::channel_statistics;
 pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
 pub use features::{Feature, KeptElements, features};

@@ -27,7 +27,7 @@ mod weights;
 pub use clip::{ClipSearch, Clipped};
 pub use coverage::{Coverage, FloatNode, Share};
 pub use dynamic::WriteDynamic;
-pub use equalize::EqualizeChannels;
+pub use equalize::{EqualizeChannels, EqualizeOptions};
 pub use groups::ScaleGroups;
 pub use layers::LayerPlan;
 pub use migrate::{Migrate, MigrateRanges};
