@@ -26,7 +26,7 @@ fn data(model: &Model, samples: usize) -> Dataset {
 }
 
 fn quick() -> DistillOptions {
-    DistillOptions { epochs: Some(4), batch: 32, learning_rate: 5e-3, ..DistillOptions::default() }
+    DistillOptions { epochs: Some(4), batch: 32, learning_rate: Some(5e-3), ..DistillOptions::default() }
 }
 
 fn run(student: &mut Model, samples: usize, options: &DistillOptions) -> Result<Distillation, Error> {
@@ -136,7 +136,7 @@ fn a_fixed_batch_of_one_is_trained_sample_by_sample() {
     let few: Vec<f32> = image.to_f32().unwrap()[..96 * 64].to_vec();
     write_npz(&path, &[("image".into(), Tensor::from_f32(&[96, 1, 8, 8], &few))]).unwrap();
     let data = Dataset::open(&path, &model.graph, None).unwrap();
-    let options = DistillOptions { epochs: Some(10), learning_rate: 0.05, ..quick() };
+    let options = DistillOptions { epochs: Some(10), learning_rate: Some(0.05), ..quick() };
     let report = distill(&teacher(), &mut model, &data, &options, &mut |_| true).unwrap();
     assert!(report.after < 0.9 * report.before, "{report:?}");
 }

@@ -47,7 +47,7 @@ pub struct Distill {
     #[arg(long, value_enum, default_value = "adamw")]
     optimizer: OptimizerArg,
     /// Largest learning rate: it rises in the warm-up and falls with a cosine.
-    #[arg(long, value_name = "X", default_value_t = DistillOptions::default().learning_rate)]
+    #[arg(long, value_name = "X", default_value = "0.002")]
     learning_rate: f64,
     /// Decay of weights (not of biases and scales) per step of learning rate 1.
     #[arg(long, value_name = "X", default_value_t = DistillOptions::default().weight_decay)]
@@ -73,9 +73,12 @@ pub struct Distill {
     /// Share of the loss that --label decides.
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().label_weight)]
     label_weight: f64,
-    /// Share of the data that is held out (at most 1,024 samples).
+    /// Share of the data that is held out (at most 256 samples).
     #[arg(long, value_name = "SHARE", default_value_t = DistillOptions::default().held_out)]
     held_out: f64,
+    /// Hold out the last samples of the data instead of random ones: for a student that was fitted (--repair) on the others.
+    #[arg(long)]
+    hold_out_last: bool,
     /// End after this many validations (of 30) without a better one.
     #[arg(long, value_name = "N", default_value_t = DistillOptions::default().patience)]
     patience: usize,
@@ -152,7 +155,7 @@ impl Distill {
                 OptimizerArg::Adamw => Method::AdamW,
                 OptimizerArg::Sgd => Method::Sgd,
             },
-            learning_rate: self.learning_rate,
+            learning_rate: Some(self.learning_rate),
             weight_decay: self.weight_decay,
             warm_up: self.warm_up,
             clip: self.clip,
@@ -161,6 +164,7 @@ impl Distill {
             label_weight: self.label_weight,
             losses: self.loss.iter().cloned().collect(),
             held_out: self.held_out,
+            hold_out_last: self.hold_out_last,
             patience: self.patience,
             flip: self.flip,
             shift: self.shift,

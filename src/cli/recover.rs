@@ -18,6 +18,9 @@ pub struct RecoverArgs {
     /// Data for --recover (default: those of --data): the more, the better.
     #[arg(long, value_name = "FILE|FOLDER", requires = "recover")]
     recover_data: Option<PathBuf>,
+    /// Largest learning rate of --recover (default: 0.001, or 0.0001 where no BatchNormalization keeps values in range).
+    #[arg(long, value_name = "X", requires = "recover")]
+    learning_rate: Option<f64>,
     /// Write the learning curve of --recover as a web page that needs no other file.
     #[arg(long, value_name = "FILE.html", requires = "recover")]
     pub html: Option<PathBuf>,
@@ -44,6 +47,7 @@ impl RecoverArgs {
         let MethodArg::Distill = self.recover?;
         let options = DistillOptions {
             minutes: Some(self.minutes),
+            learning_rate: self.learning_rate,
             flip: self.flip,
             shift: self.shift,
             resume: self.resume.clone(),

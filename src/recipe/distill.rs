@@ -34,7 +34,17 @@ pub struct Recovered {
     pub report: Distillation,
 }
 
-/// Trains `model` in place with the model that it was made of as the teacher; `data` are those of the step.
+/// Largest learning rates of models that start close to their teacher: with BatchNormalization, and without.
+const RATES: (f64, f64) = (1e-3, 1e-4);
+
+/// How many of `samples` a model may be fitted on before it is trained on the same data: the others are held out.
+pub(super) fn left_for_fit(step: Option<&RecoverStep>, own: Option<&Path>, samples: usize) -> usize {
+    let same = step.filter(|s| s.data.as_deref().is_none_or(|d| Some(d) == own));
+    same.map_or(samples, |s| samples - s.options.held_out_of(samples.min(s.samples.unwrap_or(samples))))
+}
+
+/// Trains `model` in place with the model that it was made of as the teacher; `data` are those of the step, and whether the
+/// model was fitted on the first of them.
 ///
 /// # Errors
 /// As [`recover::distill`].
@@ -42,7 +52,7 @@ pub(super) fn recover(
     model: &mut Model,
     original: Teacher,
     step: &RecoverStep,
-    data: Option<&Path>,
+    (data, fitted): (Option<&Path>, bool),
     progress: &dyn Progress,
 ) -> Result<Recovered> {
     let RecoverMethod::Distill = step.method;
@@ -51,7 +61,14 @@ pub(super) fn recover(
     let mut data = Dataset::open(path, &model.graph, step.label.as_deref())?;
     data.limit(step.samples.unwrap_or(usize::MAX));
     let untrained = model.clone();
-    let report = train(model, original, &data, &step.options, progress).context(|| "recovery")?;
+    let normalized = recover::parameters_of(model).iter().any(|p| p.role == recover::Role::Statistic);
+    let usual = if normalized { RATES.0 } else { RATES.1 };
+    let options = DistillOptions {
+        learning_rate: step.options.learning_rate.or(Some(usual)),
+        hold_out_last: step.options.hold_out_last || fitted,
+        ..step.options.clone()
+    };
+    let report = train(model, original, &data, &options, progress).context(|| "recovery")?;
     Ok(Recovered { untrained, report })
 }
 

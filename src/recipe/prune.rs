@@ -1,6 +1,6 @@
 //! The pruning step: prepare, group, score, select, cut.
 
-use super::distill::{Recovered, recover as train_again};
+use super::distill::{Recovered, left_for_fit, recover as train_again};
 use super::gradients;
 use super::in_order::{BUDGET, SAMPLES, Source, bytes, is_small};
 use super::latency;
@@ -88,7 +88,10 @@ pub fn prune(
     let mut report = PruneReport::default();
     report.macs.0 = Budget::new(model).macs(&Cut::default());
     report.params.0 = Budget::new(model).params(&Cut::default());
-    let data = if step.options.repair { Some(dataset(model, step, usize::MAX)?) } else { None };
+    let mut data = if step.options.repair { Some(dataset(model, step, usize::MAX)?) } else { None };
+    if let Some(data) = &mut data {
+        data.limit(left_for_fit(step.recover.as_ref(), step.data.as_deref(), data.len()));
+    }
     let batch = step.batch.unwrap_or(DEFAULT_BATCH);
     let source = data.as_ref().map(|data| Source { data, batch, progress });
     let original = model.clone();
@@ -128,7 +131,7 @@ pub fn prune(
     let recovered = step.recover.as_ref().map(|recovery| {
         let kept = cut.map(&original.graph).0;
         let teacher = Teacher { model: &original, kept: Some(&kept) };
-        train_again(model, teacher, recovery, step.data.as_deref(), progress)
+        train_again(model, teacher, recovery, (step.data.as_deref(), step.options.repair), progress)
     });
     Ok((passes, report, recovered.transpose()?))
 }

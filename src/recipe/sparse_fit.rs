@@ -1,6 +1,7 @@
 //! Sparsification by second-order information: how many zeros each layer gets, then layer after layer, front to back, on what
 //! the layers before it make now.
 
+use super::distill::left_for_fit;
 use super::in_order::{BUDGET, SAMPLES, Source, bytes, fit_in_order, is_small};
 use super::progress::Progress;
 use super::quantize::{DEFAULT_BATCH, RANDOM_SAMPLES};
@@ -67,6 +68,7 @@ fn dataset(model: &Model, step: &SparsifyStep) -> Result<Dataset> {
         return Dataset::random(&model.graph, step.samples.unwrap_or(RANDOM_SAMPLES), 0);
     };
     let mut data = Dataset::open(path, &model.graph, None)?;
+    data.limit(left_for_fit(step.recover.as_ref(), step.data.as_deref(), data.len()));
     data.limit(step.samples.unwrap_or(SAMPLES));
     Ok(data)
 }

@@ -98,10 +98,9 @@ pub fn sparsify(
         let scores = scores(model, step, progress, &mut report)?;
         passes.extend(manager::run(model, &[&Sparsify { options: step.options.clone(), scores }], cx, check)?);
     }
-    let recovered = step
-        .recover
-        .as_ref()
-        .map(|recovery| train_again(model, Teacher::from(&original), recovery, step.data.as_deref(), progress));
+    let on = (step.data.as_deref(), fitted.is_some());
+    let recovered =
+        step.recover.as_ref().map(|recovery| train_again(model, Teacher::from(&original), recovery, on, progress));
     let recovered = recovered.transpose()?;
     if step.options.fold {
         passes.extend(fold(model, cx, check)?);

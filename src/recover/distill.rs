@@ -73,6 +73,8 @@ pub struct Distillation {
     /// Intermediate values that were held against the teacher's.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub features: Vec<String>,
+    /// The largest learning rate.
+    pub learning_rate: f64,
     /// Loss on what is held out before the first step.
     pub before: f64,
     /// The same of the parameters that were kept: the best.

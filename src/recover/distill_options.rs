@@ -21,8 +21,9 @@ pub struct DistillOptions {
     pub minutes: Option<f64>,
     /// The optimizer.
     pub optimizer: Method,
-    /// Largest learning rate.
-    pub learning_rate: f64,
+    /// Largest learning rate; absent: [`LEARNING_RATE`], in recovery what suits a model that starts close to its teacher.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
     /// Share of each weight that a step of learning rate 1 takes away.
     pub weight_decay: f64,
     /// Share of the run in which the learning rate rises.
@@ -39,6 +40,8 @@ pub struct DistillOptions {
     pub losses: BTreeMap<String, LossKind>,
     /// Share of the samples that is held out to validate on.
     pub held_out: f64,
+    /// Hold out the last samples of the data instead of random ones: for a student that was fitted on the others.
+    pub hold_out_last: bool,
     /// End after this many validations without a better one.
     pub patience: usize,
     /// Mirror images at random.
@@ -57,8 +60,14 @@ pub struct DistillOptions {
     pub resume: Option<PathBuf>,
 }
 
+/// Most samples that are held out.
+const MOST_HELD_OUT: usize = 256;
+
 /// Passes over the training samples, where nothing else is said.
 pub const EPOCHS: usize = 30;
+
+/// The largest learning rate, where nothing else is said.
+pub const LEARNING_RATE: f64 = 2e-3;
 
 impl Default for DistillOptions {
     fn default() -> Self {
@@ -67,7 +76,7 @@ impl Default for DistillOptions {
             epochs: None,
             minutes: None,
             optimizer: Method::AdamW,
-            learning_rate: 2e-3,
+            learning_rate: None,
             weight_decay: 1e-4,
             warm_up: 0.05,
             clip: 5.0,
@@ -76,6 +85,7 @@ impl Default for DistillOptions {
             label_weight: 0.0,
             losses: BTreeMap::new(),
             held_out: 0.1,
+            hold_out_last: false,
             patience: 30,
             flip: false,
             shift: 0,
@@ -90,7 +100,13 @@ impl Default for DistillOptions {
 impl DistillOptions {
     /// What recovers a model from pruning or sparsification best: it starts close to its teacher.
     pub fn for_recovery() -> Self {
-        Self { feature_weight: 1.0, ..Self::default() }
+        Self { feature_weight: 10.0, ..Self::default() }
+    }
+
+    /// How many of `samples` are held out: at least one, and not all.
+    pub fn held_out_of(&self, samples: usize) -> usize {
+        let count = (samples as f64 * self.held_out).round() as usize;
+        count.clamp(1, MOST_HELD_OUT).min(samples.saturating_sub(1))
     }
 
     /// Passes over the training samples; `None`: the minutes decide.
@@ -103,8 +119,9 @@ impl DistillOptions {
     /// # Errors
     /// Numbers that mean nothing.
     pub fn check(&self) -> Result<()> {
-        let positive = [("learning-rate", self.learning_rate), ("temperature", self.temperature), ("clip", self.clip)];
-        let positive = positive.into_iter().chain(self.minutes.map(|m| ("minutes", m)));
+        let positive = [("temperature", self.temperature), ("clip", self.clip)];
+        let given = [("learning-rate", self.learning_rate), ("minutes", self.minutes)];
+        let positive = positive.into_iter().chain(given.into_iter().filter_map(|(name, x)| Some((name, x?))));
         if let Some((name, x)) = positive.into_iter().find(|(_, x)| !(x.is_finite() && *x > 0.0)) {
             return Err(Error::usage(format!("{name} must be above 0, not {x}")));
         }

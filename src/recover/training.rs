@@ -3,7 +3,7 @@
 use super::augment::Augment;
 use super::checkpoint::{self, Checkpoint, State, fingerprint};
 use super::distill::{Distillation, Point, Status};
-use super::distill_options::DistillOptions;
+use super::distill_options::{DistillOptions, LEARNING_RATE};
 use super::features::Feature;
 use super::optimizer::{Optimizer, clip, rate_at};
 use super::random::Random;
@@ -21,9 +21,6 @@ use std::time::Instant;
 
 /// Validations of a run.
 const VALIDATIONS: usize = 30;
-
-/// Most samples that are held out.
-const MOST_HELD_OUT: usize = 1024;
 
 /// What a step moves stored statistics by, as in PyTorch.
 const STATISTICS_MOMENTUM: f32 = 0.1;
@@ -72,9 +69,10 @@ impl<'a> Run<'a> {
         }
         let mut random = Random::new(options.seed);
         let mut order: Vec<usize> = (0..samples.len()).collect();
-        random.shuffle(&mut order);
-        let count = ((samples.len() as f64 * options.held_out).round() as usize).clamp(1, MOST_HELD_OUT);
-        let mut held_out = order.split_off(samples.len() - count.min(samples.len() - 1));
+        if !options.hold_out_last {
+            random.shuffle(&mut order);
+        }
+        let mut held_out = order.split_off(samples.len() - options.held_out_of(samples.len()));
         held_out.sort_unstable();
         let parameters = network.parameters()?;
         let augment = Augment { flip: options.flip, shift: options.shift };
@@ -92,6 +90,7 @@ impl<'a> Run<'a> {
             trained: (trained.iter().filter(|t| **t).count(), elements.sum()),
             frozen: network.frozen(samples.feed(0))?,
             features: names,
+            learning_rate: options.learning_rate.unwrap_or(LEARNING_RATE),
             ..Distillation::default()
         };
         if report.trained.0 == 0 {
@@ -145,7 +144,7 @@ impl<'a> Run<'a> {
         let steps = self.options.passes().map_or(usize::MAX, |n| n.saturating_mul(self.steps_per_epoch()));
         while self.state.step < steps && self.done(steps) < 1.0 && !self.out_of_patience() {
             let batch = self.next_batch();
-            let rate = self.options.learning_rate * rate_at(self.done(steps), self.options.warm_up);
+            let rate = self.report.learning_rate * rate_at(self.done(steps), self.options.warm_up);
             match self.step(&batch, rate as f32)? {
                 Some(loss) => self.state.losses.push(loss),
                 None => {
