@@ -117,8 +117,9 @@ pub fn prune(
         cut = cut.then(&original.graph, &before.graph, &selected.cut);
         if let Some(source) = &source {
             (report.samples, report.random) = (source.data.len() as u64, source.data.is_random());
-            report.refitted = report.refitted.max(repair::refit_in_order(&original, model, &cut, source)?);
-            report.reestimated = repair::reestimate_statistics(&original, model, &cut, source)?;
+            let fitted = repair::refit_in_order(&original, model, &cut, source)?;
+            report.refitted = report.refitted.max(fitted.len());
+            report.reestimated = repair::reestimate_statistics(&original, model, &cut, &fitted, source)?;
         }
     }
     if let Some(path) = &step.map {
