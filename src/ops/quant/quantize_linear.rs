@@ -42,7 +42,8 @@ impl OpSpec for QuantizeLinear {
     /// scale is that of a learned step size (Esser et al. 2020, "Learned Step Size Quantization").
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
         let bounds = self.infer(cx).ok()?.first()?.ty.as_ref()?.elem().and_then(bounds);
-        bounds.and_then(|_| rule!(forward, backward, statistics: &[], settings: &[1, 2]))
+        bounds?;
+        rule!(forward, backward, statistics: &[], settings: &[1, 2])
     }
 }
 
