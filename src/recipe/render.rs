@@ -176,6 +176,9 @@ fn render_sparsify(report: &SparsifyReport, out: &mut String) {
         zeros(sum(|l| l.nonzero.0)),
         zeros(sum(|l| l.nonzero.1)),
     );
+    if report.macs.1 != report.macs.0 {
+        let _ = writeln!(out, "multiply-accumulates: {} -> {}", report.macs.0, report.macs.1);
+    }
     if report.fitted > 0 {
         let kind = if report.random { "RANDOM samples (no data were given)" } else { "samples" };
         let _ = writeln!(out, "fitted {} layers on {} {kind}", report.fitted, report.samples);

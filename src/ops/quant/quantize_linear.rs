@@ -41,7 +41,8 @@ impl OpSpec for QuantizeLinear {
     /// Propagating Gradients Through Stochastic Neurons"). With the rule of DequantizeLinear behind it, the gradient of the
     /// scale is that of a learned step size (Esser et al. 2020, "Learned Step Size Quantization").
     fn gradient(&self, cx: &InferContext) -> Option<Rule> {
-        self.infer(cx).ok()?.first()?.ty.as_ref()?.elem().and_then(bounds)?;
+        let bounds = self.infer(cx).ok()?.first()?.ty.as_ref()?.elem().and_then(bounds);
+        bounds?;
         rule!(forward, backward, statistics: &[], settings: &[1, 2])
     }
 }
