@@ -28,7 +28,7 @@ fn drift(original: &Model, model: &Model) -> f64 {
 }
 
 fn recovery(feature_weight: f64) -> RecoverStep {
-    let options = DistillOptions { epochs: Some(6), batch: 32, feature_weight, ..DistillOptions::for_recovery() };
+    let options = DistillOptions { epochs: Some(6), batch: Some(32), feature_weight, ..DistillOptions::for_recovery() };
     RecoverStep {
         method: RecoverMethod::Distill,
         data: Some(digits("digits_train.npz")),
@@ -94,7 +94,7 @@ fn a_resumed_run_ends_where_a_whole_one_does() {
     };
     let options = |resume: Option<&Path>| DistillOptions {
         epochs: Some(3),
-        batch: 16,
+        batch: Some(16),
         resume: resume.map(Path::to_path_buf),
         ..DistillOptions::default()
     };

@@ -11,8 +11,9 @@ use std::path::PathBuf;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DistillOptions {
-    /// Samples of one step.
-    pub batch: usize,
+    /// Samples of one step; absent: [`BATCH`], in recovery fewer where no BatchNormalization needs as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// Passes over the training samples; absent: as many as fit into the minutes, or [`EPOCHS`] where there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
@@ -63,6 +64,9 @@ pub struct DistillOptions {
 /// Most samples that are held out.
 const MOST_HELD_OUT: usize = 256;
 
+/// Samples of one step, where nothing else is said.
+pub const BATCH: usize = 64;
+
 /// Passes over the training samples, where nothing else is said.
 pub const EPOCHS: usize = 30;
 
@@ -72,7 +76,7 @@ pub const LEARNING_RATE: f64 = 2e-3;
 impl Default for DistillOptions {
     fn default() -> Self {
         Self {
-            batch: 64,
+            batch: None,
             epochs: None,
             minutes: None,
             optimizer: Method::AdamW,
@@ -101,6 +105,11 @@ impl DistillOptions {
     /// What recovers a model from pruning or sparsification best: it starts close to its teacher.
     pub fn for_recovery() -> Self {
         Self { feature_weight: 10.0, ..Self::default() }
+    }
+
+    /// Samples of one step.
+    pub fn batch_size(&self) -> usize {
+        self.batch.unwrap_or(BATCH)
     }
 
     /// How many of `samples` are held out: at least one, and not all.
@@ -133,7 +142,7 @@ impl DistillOptions {
         if let Some((name, x)) = weights.into_iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
             return Err(Error::usage(format!("{name} must not be negative, not {x}")));
         }
-        let counts = [("batch", self.batch), ("epochs", self.epochs.unwrap_or(1)), ("patience", self.patience)];
+        let counts = [("batch", self.batch_size()), ("epochs", self.epochs.unwrap_or(1)), ("patience", self.patience)];
         match counts.into_iter().find(|(_, n)| *n == 0) {
             Some((name, _)) => Err(Error::usage(format!("{name} must be at least 1"))),
             None => Ok(()),
