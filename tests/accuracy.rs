@@ -5,15 +5,15 @@ use sardonyx::calibrate::Sample;
 use sardonyx::drift;
 use sardonyx::io::text::parse_model;
 use sardonyx::io::{self, Dataset};
-use sardonyx::ir::Model;
+use sardonyx::ir::{DType, Model};
 use sardonyx::math::Unfold;
 use sardonyx::passes::manager::{self, PassReport};
 use sardonyx::passes::quantize::{
-    EqualizeChannels, Format, Migrate, MigrateRanges, Mode, QuantizeOptions, Runtime, Scope,
+    EqualizeChannels, Format, Migrate, MigrateRanges, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope,
 };
 use sardonyx::passes::{Pass, PassContext};
-use sardonyx::recipe::{QuantizeStep, Recipe, Silent, ValidateStep, run_files};
-use std::collections::HashMap;
+use sardonyx::recipe::{QuantizeStep, Recipe, RunReport, Silent, ValidateStep, run_files};
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 
 fn model(text: &str) -> Model {
@@ -84,14 +84,14 @@ fn equalization_is_exact_and_evens_ranges() {
         ("s = Relu (c) r = Add (s, c)", 2),
     ] {
         let before = model(&chain(activation, ""));
-        let (after, report) = run(&before, &EqualizeChannels);
+        let (after, report) = run(&before, &EqualizeChannels::default());
         assert_eq!(report.changes, regions, "{activation}: {:?}", report.notes);
         assert!(moved(&before, &after) < 2e-6, "{activation}: {}", moved(&before, &after));
         let weight = after.graph.constant(after.graph.find("a").unwrap()).unwrap().to_f32().unwrap();
         let range = |c: usize| weight[2 * c].abs().max(weight[2 * c + 1].abs());
         let (least, most) = (0..4).map(range).fold((f32::MAX, 0f32), |(l, h), r| (l.min(r), h.max(r)));
         assert!(most / least < 50.0, "{activation}: ranges were 2,000 times apart, now {}", most / least);
-        let (_, again) = run(&after, &EqualizeChannels);
+        let (_, again) = run(&after, &EqualizeChannels::default());
         assert_eq!(again.changes, 0, "{activation}: what is settled stays");
     }
 }
@@ -99,7 +99,7 @@ fn equalization_is_exact_and_evens_ranges() {
 #[test]
 fn a_clamp_becomes_one_bound_per_channel() {
     let before = model(&chain("r = Clip (c, low, high)", ""));
-    let (after, report) = run(&before, &EqualizeChannels);
+    let (after, report) = run(&before, &EqualizeChannels::default());
     assert_eq!((count(&after, "Clip"), count(&after, "Min")), (0, 1));
     assert!(report.notes.iter().any(|n| n.text.contains("Min")), "{:?}", report.notes);
 }
@@ -120,7 +120,7 @@ fn equalization_stays_away_from_what_is_not_homogeneous() {
         ),
     ] {
         let before = model(&chain(activation, output));
-        let (after, report) = run(&before, &EqualizeChannels);
+        let (after, report) = run(&before, &EqualizeChannels::default());
         assert_eq!(report.changes, 1, "{activation} {output}");
         assert!(report.notes.iter().any(|n| n.text.starts_with("not equalized")), "{activation} {output}");
         assert!(moved(&before, &after) < 2e-6, "{activation} {output}");
@@ -139,7 +139,7 @@ g (float[N,2,5,5] x) => (float[N,2,5,5] y)
     y = Conv (r, a)
 }
 "#;
-    let (_, report) = run(&model(shared), &EqualizeChannels);
+    let (_, report) = run(&model(shared), &EqualizeChannels::default());
     assert_eq!(report.changes, 0);
     let empty = r#"
 <ir_version: 8, opset_import: ["" : 13]>
@@ -152,7 +152,7 @@ g (float[N,2,5,5] x) => (float[N,2,5,5] y)
 }
 "#;
     let before = model(empty);
-    let (after, report) = run(&before, &EqualizeChannels);
+    let (after, report) = run(&before, &EqualizeChannels::default());
     assert_eq!(report.changes, 1);
     assert!(moved(&before, &after) < 1e-6);
     let bias = after.graph.constant(after.graph.find("b").unwrap()).unwrap().to_f32().unwrap();
@@ -281,6 +281,87 @@ fn equalization_rescues_a_depthwise_model_per_tensor() {
     let (_, without) = quantized(&text, per_tensor.clone());
     let (_, with) = quantized(&text, QuantizeOptions { equalize: true, ..per_tensor });
     assert!(with < 0.05 && with < without, "{without} without, {with} with");
+}
+
+/// Type of each zero point, once.
+fn code_types(model: &Model) -> BTreeSet<DType> {
+    let graph = &model.graph;
+    let quantizes = graph.nodes().filter(|&n| graph.node(n).op.is("QuantizeLinear"));
+    quantizes.filter_map(|n| Some(graph.constant(graph.input(n, 2)?)?.dtype)).collect()
+}
+
+#[test]
+fn single_layers_have_4_and_16_bits() {
+    let text = chain_of([1.0; 4], [1.0; 4], "r = Relu (c)", "");
+    let qdq = QuantizeOptions { format: Format::Qdq, ..QuantizeOptions::default() };
+    let given = |precision| QuantizeOptions { nodes: [("Conv".to_string(), precision)].into(), ..qdq.clone() };
+    let (_, eight) = quantized(&text, qdq.clone());
+    let (after, four) = quantized(&text, given(Precision::Four));
+    let weights = after.graph.values().filter(|&v| after.graph.constant(v).is_some_and(|t| t.dtype == DType::I4));
+    assert_eq!(weights.count(), 3);
+    assert!(four > 2.0 * eight && four < 0.3, "{eight} with 8 bits, {four} with 4");
+    let (after, sixteen) = quantized(&text, given(Precision::Sixteen));
+    assert_eq!(code_types(&after), [DType::U8, DType::U16].into(), "what no Conv takes has 8 bits");
+    assert!(sixteen < 0.9 * eight, "{eight} with 8 bits, {sixteen} with 16");
+    for (options, what) in [
+        (QuantizeOptions { format: Format::Qlinear, ..given(Precision::Sixteen) }, "--format qdq"),
+        (QuantizeOptions { per_channel: false, ..given(Precision::Four) }, "--per-tensor"),
+        (QuantizeOptions { mode: Mode::Dynamic, ..given(Precision::Four) }, "--mode static"),
+    ] {
+        assert!(options.check().unwrap_err().to_string().contains(what), "{what}");
+    }
+}
+
+fn digits(step: QuantizeStep) -> RunReport {
+    let dir = tempfile::tempdir().unwrap();
+    let step = QuantizeStep { data: Some("fixtures/digits/digits_calib.npz".into()), samples: Some(48), ..step };
+    let validate = ValidateStep { samples: Some(48), ..ValidateStep::default() };
+    let recipe = Recipe { quantize: Some(step), validate: Some(validate), ..Recipe::default() };
+    let input = Path::new("fixtures/digits/digits_mobile.onnx");
+    run_files(&recipe, input, &dir.path().join("out.onnx"), &Silent).unwrap()
+}
+
+#[test]
+fn of_several_options_those_stay_that_help() {
+    let options = QuantizeOptions {
+        format: Format::Qdq,
+        equalize: true,
+        rounding: Rounding::Gptq,
+        clip_search: true,
+        empirical_bias_correction: true,
+        ..QuantizeOptions::default()
+    };
+    let step = QuantizeStep { options: options.clone(), ..QuantizeStep::default() };
+    let report = digits(step.clone());
+    let trials = report.trials.unwrap();
+    let names: Vec<&str> = trials.options.iter().map(|o| &*o.name).collect();
+    assert_eq!(names, ["--equalize", "--rounding", "--clip-search", "--empirical-bias-correction"]);
+    let mut least = trials.without;
+    for option in &trials.options {
+        assert_eq!(option.kept, option.relative_l2 < least, "{option:?} after {least}");
+        least = least.min(option.relative_l2);
+    }
+    assert!(least < 0.9 * trials.without, "{trials:?}");
+    assert_eq!(report.drift.outputs[0].relative_l2, least, "the result is the best that was tried");
+    // Alone, or where the caller insists, nothing is tried.
+    let insisted = digits(QuantizeStep { apply_all: true, ..step });
+    assert!(insisted.trials.is_none() && insisted.passes.iter().any(|p| p.pass == "clip_search"));
+    let alone = QuantizeOptions { format: Format::Qdq, equalize: true, ..QuantizeOptions::default() };
+    let alone = digits(QuantizeStep { options: alone, ..QuantizeStep::default() });
+    assert!(alone.trials.is_none() && alone.passes.iter().any(|p| p.pass == "equalize_channels" && p.changes > 0));
+}
+
+#[test]
+fn equalization_by_noise_beats_scales_per_channel_without_it() {
+    let drift = |options: QuantizeOptions| {
+        let options = QuantizeOptions { format: Format::Qdq, ..options };
+        digits(QuantizeStep { options, ..QuantizeStep::default() }).drift.outputs[0].relative_l2
+    };
+    let per_channel = drift(QuantizeOptions::default());
+    let plain = QuantizeOptions { per_channel: false, symmetric_weights: false, ..QuantizeOptions::default() };
+    let without = drift(plain.clone());
+    let with = drift(QuantizeOptions { equalize: true, ..plain });
+    assert!(with < without && with < 1.05 * per_channel, "{without} per tensor, {with} equalized, {per_channel}");
 }
 
 fn dynamic(runtime: Runtime) -> QuantizeOptions {

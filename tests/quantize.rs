@@ -34,7 +34,7 @@ fn write(text: &str, options: &QuantizeOptions, zero_point: i32) -> Model {
     let mut model = model(text);
     let mut plan = Plan::draft(&model, options).unwrap();
     let eight = options.activations;
-    plan.set_scales(&model.graph, |_, _| Ok(Quantization { scale: 0.1, zero_point, eight })).unwrap();
+    plan.set_scales(&model.graph, |_, _, _| Ok(Quantization { scale: 0.1, zero_point, eight })).unwrap();
     let pass = WritePlan { plan };
     manager::run(&mut model, &[&pass as &dyn Pass], &PassContext::default(), None).unwrap();
     model
@@ -192,7 +192,7 @@ fn values_behind_the_last_integer_operator_are_told_apart() {
     let m = model(CONV_RELU);
     let mut plan = Plan::draft(&m, &options()).unwrap();
     let seen = std::cell::RefCell::new(vec![]);
-    let record = |names: &[&str], reach: Reach| {
+    let record = |names: &[&str], reach: Reach, _| {
         seen.borrow_mut().push((names[0].to_string(), reach));
         Ok(Quantization { scale: 1.0, zero_point: 0, eight: Eight::U8 })
     };
@@ -306,7 +306,7 @@ g (float[N,2,4,4] x) => (float[N,2,4,4] y)
         let mut model = model(text);
         let mut plan = Plan::draft(&model, &options).unwrap();
         let quantization = Quantization { scale: 0.1, zero_point: 0, eight: Eight::U8 };
-        plan.set_scales(&model.graph, |_, _| Ok(quantization)).unwrap();
+        plan.set_scales(&model.graph, |_, _, _| Ok(quantization)).unwrap();
         plan.set_input_mean(&model.graph, "x", vec![3.0, 50.0]);
         manager::run(&mut model, &[&WritePlan { plan } as &dyn Pass], &PassContext::default(), None).unwrap();
         let (op, slot) = if format == Format::Qdq { ("Conv", 2) } else { ("QLinearConv", 8) };

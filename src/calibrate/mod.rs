@@ -3,6 +3,7 @@
 //! [`Statistics`] observes any number of samples in constant memory and does not depend on their order, so one pass
 //! over the calibration data serves every [`Method`], and a saved [`CalibrationTable`] can be asked again without data.
 
+mod channels;
 mod collector;
 mod entropy;
 mod gram;
@@ -15,6 +16,7 @@ mod regression;
 mod sample;
 mod table;
 
+pub use channels::ChannelStatistics;
 pub use collector::Collector;
 pub use gram::Gram;
 pub use histogram::{NonFinite, Statistics};

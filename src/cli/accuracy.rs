@@ -28,4 +28,9 @@ pub struct AccuracyArgs {
     /// weights where a pair could overflow.
     #[arg(long)]
     pub saturation_safe: bool,
+    /// Apply all of --equalize, --migrate, --clip-search, --empirical-bias-correction and --rounding that are given. Without
+    /// it, where there are several and data, each is tried in turn and kept only where it brings the outputs of the model
+    /// nearer to the original's, on up to 64 of the calibration samples.
+    #[arg(long)]
+    pub apply_all: bool,
 }

@@ -56,6 +56,9 @@ pub struct Sparsify {
     /// Leave layers that match. May be repeated.
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// Remove channels that zeros make superfluous: nobody takes them, or they hold one number, which goes into biases.
+    #[arg(long)]
+    fold: bool,
     /// Leave the zeros in dense tensors.
     #[arg(long)]
     dense: bool,
@@ -146,6 +149,7 @@ impl Sparsify {
             global: self.global,
             include: self.include.clone(),
             exclude: self.exclude.clone(),
+            fold: self.fold,
             store: !self.dense,
         };
         let data = DataArgs {

@@ -14,6 +14,7 @@ mod inspect;
 mod interface;
 mod latency;
 mod layers;
+mod learn;
 mod ops;
 mod progress;
 mod prune;
@@ -28,6 +29,7 @@ mod sensitivity;
 mod simplify;
 mod sparse_fit;
 mod sparsify;
+mod trials;
 
 pub use convert::Conversion;
 pub use distill::Recovered;
@@ -39,7 +41,7 @@ pub use layers::PROBE_SAMPLES;
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
 pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
-pub use quantize::Calibration;
+pub use quantize::{Calibration, Quantized, quantize};
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,
@@ -49,3 +51,4 @@ pub use search::Searched;
 pub use sensitivity::{SensitivityReport, SensitivityRow, sensitivity_file};
 pub use simplify::{Simplified, rule_table, simplify};
 pub use sparsify::{SparseWeight, SparsifyReport, sparsify};
+pub use trials::{Trials, TriedOption};

@@ -18,7 +18,7 @@ use crate::math::Unfold;
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::prune::{
     Budget, ChannelMagnitudes, ChannelMap, Cut, EliminateZeroState, Importance, Measure, Norm, ParameterScores,
-    PruneOptions, Saliencies, Selected, Slice, Target, removal_scores, select, takers,
+    PruneOptions, Saliencies, Selected, Slice, Target, has_norm_scale, removal_scores, select, takers,
 };
 use crate::passes::simplify::{
     EliminateIdentity, FOLD_LIMIT, FoldConstantOfShape, FoldConstants, FoldShapes, LiftConstants, LiftInitializerInputs,
@@ -117,8 +117,9 @@ pub fn prune(
         cut = cut.then(&original.graph, &before.graph, &selected.cut);
         if let Some(source) = &source {
             (report.samples, report.random) = (source.data.len() as u64, source.data.is_random());
-            report.refitted = report.refitted.max(repair::refit_in_order(&original, model, &cut, source)?);
-            report.reestimated = repair::reestimate_statistics(&original, model, &cut, source)?;
+            let fitted = repair::refit_in_order(&original, model, &cut, source)?;
+            report.refitted = report.refitted.max(fitted.len());
+            report.reestimated = repair::reestimate_statistics(&original, model, &cut, &fitted, source)?;
         }
     }
     if let Some(path) = &step.map {
@@ -130,7 +131,7 @@ pub fn prune(
     report.params.1 = Budget::new(model).params(&Cut::default());
     let recovered = step.recover.as_ref().map(|recovery| {
         let kept = cut.map(&original.graph).0;
-        let teacher = Teacher { model: &original, kept: Some(&kept) };
+        let teacher = Teacher { model: &original, kept: Some(&kept), exact: None };
         train_again(model, teacher, recovery, (step.data.as_deref(), step.options.repair), progress)
     });
     Ok((passes, report, recovered.transpose()?))
@@ -204,6 +205,16 @@ fn importance(
     report: &mut PruneReport,
 ) -> Result<Box<dyn Importance>> {
     let options = &step.options;
+    if options.importance == Measure::BnScale {
+        let free: Vec<&Group> = groups.groups.iter().filter(|g| g.barrier.is_none() && g.classes.len() > 1).collect();
+        let without = free.iter().filter(|g| !has_norm_scale(&model.graph, g)).count();
+        if without > 0 {
+            report.note(Some(format!(
+                "{without} of {} layers have no BatchNormalization (or it is folded into them, as simplify does): they went by l2",
+                free.len()
+            )));
+        }
+    }
     if options.importance == Measure::Activation {
         let wanted = observed(model, groups);
         let data = dataset(model, step, usize::MAX)?;
@@ -228,7 +239,7 @@ fn importance(
         let data = gradients::open(model, step.data.as_deref(), step.label.as_deref(), step.samples)?;
         (report.samples, report.random) = (data.len() as u64, data.is_random());
         let all = gradients::importance(model, &data, progress)?;
-        report.notes.extend(all.note);
+        report.note(all.note);
         let axes = all.list.iter().flat_map(|i| (0..i.parameter.dims.len()).map(move |axis| (i, axis)));
         let scores = axes.map(|(i, axis)| {
             let channels = i.channels(measure, axis).into_iter().map(f64::from).collect();
@@ -304,6 +315,11 @@ fn dataset(model: &Model, step: &PruneStep, most: usize) -> Result<Dataset> {
 }
 
 impl PruneReport {
+    /// Says something, once.
+    fn note(&mut self, note: Option<String>) {
+        self.notes.extend(note.filter(|n| !self.notes.contains(n)));
+    }
+
     /// Adds what a round selected.
     fn add(&mut self, groups: &AxisGroups, selected: &Selected) {
         for (group, removed) in groups.groups.iter().zip(&selected.removed) {
@@ -318,6 +334,6 @@ impl PruneReport {
                 }),
             }
         }
-        self.notes.extend(selected.note.clone());
+        self.note(selected.note.clone());
     }
 }

@@ -13,8 +13,8 @@ use crate::passes::convert::{Retype, StoreFloats, has_values_of};
 use crate::passes::manager::{self, Check, PassReport};
 use crate::passes::quantize::weight_only::{Reached, WeightPlan, WriteWeights};
 use crate::passes::quantize::{
-    Coverage, DynamicLstm, Mode, Plan, Quantization, QuantizeOptions, Reach, Selection, SplitGemmBias, StoreWeights,
-    WriteDynamic, WritePlan, has_computed_weights,
+    Coverage, DynamicLstm, Eight, Mode, Plan, Precision, Quantization, QuantizeOptions, Reach, Selection,
+    SplitGemmBias, StoreWeights, WriteDynamic, WritePlan, has_computed_weights,
 };
 use crate::passes::simplify::eliminate::EliminateCast;
 use crate::passes::simplify::{
@@ -141,11 +141,11 @@ pub fn quantize(
         plan.set_input_mean(&model.graph, name, mean.clone());
     }
     (calibration.samples, calibration.random) = (table.samples, table.random);
-    let spec = range_spec(&step.options)?;
-    let eight = step.options.activations;
+    let spec = range_spec(step.options.activations, &step.options)?;
     let (clipped, report) = accuracy::clip(model, step, &plan, &table, &spec, progress)?;
     passes.extend(report);
-    plan.set_scales(&model.graph, |names, reach| {
+    plan.set_scales(&model.graph, |names, reach, eight| {
+        let spec = range_spec(eight, &step.options)?;
         // The largest results decide (a class, a box): no method may clip them.
         let method = if reach == Reach::Last { Method::MinMax } else { method };
         let mut union: Option<(f32, f32)> = None;
@@ -155,13 +155,14 @@ pub fn quantize(
             })?;
             union = Some(union.map_or((low, high), |(l, h)| (l.min(low), h.max(high))));
         }
-        let union = names.first().and_then(|n| clipped.get(*n)).copied().or(union);
+        let found = names.first().and_then(|n| clipped.get(*n)).filter(|_| eight == step.options.activations);
+        let union = found.copied().or(union);
         // Always zero in the data: a scale as for 0 to 1, so that biases that depend on it keep their digits.
         let (low, high) = union.filter(|r| *r != (0.0, 0.0)).unwrap_or((0.0, 1.0));
         let QuantParams { scale, zero_point } = QuantParams::from_range(low, high, &spec);
         Ok(Quantization { scale, zero_point, eight })
     })?;
-    accuracy::measure_drifts(model, step, &mut plan, &spec, progress)?;
+    accuracy::measure_drifts(model, step, &mut plan, progress)?;
     round_weights(model, step, &mut plan, progress)?;
     let write = WritePlan { plan };
     passes.extend(manager::run(model, &[&write], cx, check)?);
@@ -185,7 +186,8 @@ fn prepare(
     let fold = RewritePass::new("fold_batch_norm", vec![Box::new(FoldBatchNorm)]);
     let split = SplitGemmBias { options: options.clone() };
     let blocks = options.mode == Mode::Weights && options.needs_blocks();
-    let newer = options.weight_bits < 8 || blocks || options.activations.bits() > 8;
+    let single = options.gives(Precision::Four) || options.gives(Precision::Sixteen);
+    let newer = options.weight_bits < 8 || blocks || options.activations.bits() > 8 || single;
     let opset = RequireOpset(if newer { NEWER_OPSET } else { OPSET });
     let passes: [&dyn Pass; 6] = [&LiftInitializerInputs, &lift, &opset, &identity, &fold, &split];
     manager::run(model, &passes, cx, check)
@@ -345,8 +347,8 @@ fn write_tables(
     Ok(write.plan)
 }
 
-fn range_spec(options: &QuantizeOptions) -> Result<RangeSpec> {
-    let eight = options.activations;
+/// How values of a type are quantized.
+pub(super) fn range_spec(eight: Eight, options: &QuantizeOptions) -> Result<RangeSpec> {
     RangeSpec::new(eight.bits(), eight.is_signed(), options.symmetric_activations)
 }
 

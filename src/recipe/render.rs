@@ -5,6 +5,7 @@ use super::prune::{PruneReport, PrunedLayer};
 use super::run::RunReport;
 use super::search::Searched;
 use super::sparsify::{SparseWeight, SparsifyReport};
+use super::trials::Trials;
 use crate::drift::Agreement;
 use crate::passes::quantize::{Coverage, Share};
 use std::collections::BTreeMap;
@@ -34,6 +35,9 @@ impl RunReport {
         if let Some(sparse) = &self.sparsify {
             render_sparsify(sparse, &mut out);
         }
+        if let Some(trials) = &self.trials {
+            render_trials(trials, &mut out);
+        }
         if let Some(c) = self.calibration.as_ref().filter(|c| c.values > 0) {
             let kind = if c.random { "RANDOM samples (no data were given)" } else { "samples" };
             let _ = writeln!(out, "calibrated {} values on {} {kind}, method {}", c.values, c.samples, c.method);
@@ -46,6 +50,9 @@ impl RunReport {
         }
         if let Some(conversion) = &self.conversion {
             render_conversion(conversion, &mut out);
+        }
+        if let Some(d) = &self.rounding {
+            super::distill::render(d, &mut out);
         }
         if let Some(d) = &self.distillation {
             super::distill::render(d, &mut out);
@@ -63,6 +70,22 @@ impl RunReport {
         let _ = writeln!(out, "\n{result} {}", self.output.display());
         out
     }
+}
+
+fn render_trials(trials: &Trials, out: &mut String) {
+    let decibels = |e: f64| -20.0 * e.log10();
+    let rows = trials.options.iter().map(|o| {
+        let what = if o.kept { "kept" } else { "LEFT OUT" };
+        format!("{} {:.2} dB ({what})", o.name, decibels(o.relative_l2))
+    });
+    let rows: Vec<String> = rows.collect();
+    let _ = writeln!(
+        out,
+        "accuracy options, each on top of those kept, {} samples: none {:.2} dB, {}",
+        trials.samples,
+        decibels(trials.without),
+        rows.join(", ")
+    );
 }
 
 fn render_search(found: &Searched, out: &mut String) {
@@ -153,6 +176,9 @@ fn render_sparsify(report: &SparsifyReport, out: &mut String) {
         zeros(sum(|l| l.nonzero.0)),
         zeros(sum(|l| l.nonzero.1)),
     );
+    if report.macs.1 != report.macs.0 {
+        let _ = writeln!(out, "multiply-accumulates: {} -> {}", report.macs.0, report.macs.1);
+    }
     if report.fitted > 0 {
         let kind = if report.random { "RANDOM samples (no data were given)" } else { "samples" };
         let _ = writeln!(out, "fitted {} layers on {} {kind}", report.fitted, report.samples);

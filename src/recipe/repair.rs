@@ -6,10 +6,11 @@ use crate::calibrate::Gram;
 use crate::error::Result;
 use crate::ir::{Graph, Model};
 use crate::math::Unfold;
-use crate::passes::prune::{Cut, Moments, anchors, reestimate, refit, refit_layers};
+use crate::passes::prune::{Anchor, Cut, Moments, anchors, reestimate, refit, refit_layers};
 use crate::passes::sparsify::second_order::FitLayer;
 use crate::passes::{Linear, linear_layers};
 use crate::runtime;
+use std::collections::BTreeSet;
 
 /// At most this many runs over the data for re-estimation.
 const MOST_RUNS: usize = 24;
@@ -45,10 +46,15 @@ pub(super) fn refit_weights(model: &mut Model, groups: &AxisGroups, cut: &Cut, s
 }
 
 /// Fits the layers of the model after the cut, front to back, to what the original gave where they still give anything:
-/// each makes up for what the layers before it do otherwise. Zeros stay. Returns how many.
-pub(super) fn refit_in_order(original: &Model, pruned: &mut Model, cut: &Cut, source: &Source) -> Result<usize> {
+/// each makes up for what the layers before it do otherwise. Zeros stay. Returns their outputs, by name.
+pub(super) fn refit_in_order(
+    original: &Model,
+    pruned: &mut Model,
+    cut: &Cut,
+    source: &Source,
+) -> Result<BTreeSet<String>> {
     if !source.data.state().is_empty() {
-        return Ok(0);
+        return Ok(BTreeSet::new());
     }
     let mut layers = vec![];
     for linear in linear_layers(pruned)? {
@@ -62,7 +68,7 @@ pub(super) fn refit_in_order(original: &Model, pruned: &mut Model, cut: &Cut, so
         }
     }
     fit_in_order(original, pruned, &layers, |l| kept(original, cut, l), source)?;
-    Ok(layers.len())
+    Ok(layers.into_iter().map(|l| l.linear.output).collect())
 }
 
 /// The channels of the original's value that a layer still gives, and their axis.
@@ -73,9 +79,16 @@ fn kept(original: &Model, cut: &Cut, linear: &Linear) -> Option<(i64, Vec<usize>
     Some((axis as i64, cut.kept.get(&Place { value, axis })?.clone()))
 }
 
-/// Lets the statistics of each BatchNormalization follow its input, front to back; returns how many.
-pub(super) fn reestimate_statistics(original: &Model, pruned: &mut Model, cut: &Cut, source: &Source) -> Result<usize> {
-    let all = anchors(&pruned.graph)?;
+/// Lets the statistics of each BatchNormalization follow its input, except where that is in `fitted`: there the refit has
+/// seen to the mean. Returns how many.
+pub(super) fn reestimate_statistics(
+    original: &Model,
+    pruned: &mut Model,
+    cut: &Cut,
+    fitted: &BTreeSet<String>,
+    source: &Source,
+) -> Result<usize> {
+    let all: Vec<Anchor> = anchors(&pruned.graph)?.into_iter().filter(|a| !fitted.contains(&a.value.0)).collect();
     let values: Vec<(String, usize)> = all.iter().map(|a| a.value.clone()).collect();
     if values.is_empty() {
         return Ok(0);
@@ -89,14 +102,21 @@ pub(super) fn reestimate_statistics(original: &Model, pruned: &mut Model, cut: &
         let values: Vec<(String, usize)> = part.iter().map(|a| a.value.clone()).collect();
         let after = runtime::channel_moments(pruned, &values, source.data, source.batch, &tick)?;
         for ((anchor, before), after) in part.iter().zip(before).zip(&after) {
-            if let (Some(before), Some(after)) = (before, after) {
-                let stayed = stayed(&original.graph, cut, &anchor.value, before);
-                reestimate(pruned, anchor, &stayed, after)?;
+            let own = [&anchor.statistics.0, &anchor.statistics.1].map(|name| constant(original, name));
+            if let (Some(before), Some(after), [Some(mean), Some(var)]) = (before, after, own) {
+                let own = (mean?, var?);
+                let before = stayed(&original.graph, cut, &anchor.value, before);
+                let own = stayed(&original.graph, cut, &(anchor.statistics.0.clone(), 0), &own);
+                reestimate(pruned, anchor, &own, (&before, after))?;
             }
         }
     }
     source.progress.finish();
     Ok(all.len())
+}
+
+fn constant(model: &Model, name: &str) -> Option<Result<Vec<f32>>> {
+    Some(model.graph.constant(model.graph.find(name)?)?.to_f32())
 }
 
 /// The moments of the channels that stay.

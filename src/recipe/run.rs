@@ -4,6 +4,7 @@ use super::convert::{Conversion, convert};
 use super::distill::Recovered;
 use super::inspect::quantized_ops;
 use super::layers::pattern;
+use super::learn::learn;
 use super::progress::Progress;
 use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
@@ -11,6 +12,7 @@ use super::schema::{PassOptions, Recipe, ValidateStep};
 use super::search::{Searched, search};
 use super::simplify::simplify;
 use super::sparsify::{SparsifyReport, sparsify};
+use super::trials::{Trials, keep_what_helps};
 use crate::analysis::cost::{self, op_histogram};
 use crate::analysis::shapes;
 use crate::drift::{self, Agreement, Change, DriftReport, OutputDrift};
@@ -53,12 +55,18 @@ pub struct RunReport {
     /// The precisions that a search found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<Searched>,
+    /// Which options of accuracy helped.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trials: Option<Trials>,
     /// What computes in half precision, and what does not.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub conversion: Option<Conversion>,
     /// What training on a teacher's outputs did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
+    /// What learning the rounding of weights did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -126,8 +134,10 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         calibration: None,
         coverage: None,
         search: None,
+        trials: None,
         conversion: None,
         distillation: None,
+        rounding: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -152,18 +162,21 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
     }
     if let Some(step) = &recipe.quantize {
         let prior = model.clone();
-        let mut found = None;
-        if let (Some(options), Some(judge)) = (&step.search, &recipe.validate) {
-            let searched = search(&model, step, options, judge, progress)?;
-            let mut step = step.clone();
+        let (mut step, trials) = keep_what_helps(&model, step, progress)?;
+        report.trials = trials;
+        if let (Some(options), Some(judge)) = (&step.search.clone(), &recipe.validate) {
+            let searched = search(&model, &step, options, judge, progress)?;
             step.options.nodes.extend(searched.assignment.iter().map(|(name, p)| (pattern(name), *p)));
             report.search = Some(searched);
-            found = Some(step);
         }
-        let step = found.as_ref().unwrap_or(step);
-        let done = quantize(&mut model, step, &cx, Some(&check), progress)?;
+        let done = quantize(&mut model, &step, &cx, Some(&check), progress)?;
         let coverage = done.coverage()?;
         let nothing = done.is_empty();
+        if !nothing {
+            let (rounded, trained) = learn(&mut model, &prior, &done, &step, progress)?;
+            report.rounding = rounded;
+            recovered = trained.or(recovered);
+        }
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
         }

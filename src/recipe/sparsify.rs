@@ -3,16 +3,21 @@
 use super::distill::{Recovered, recover as train_again};
 use super::gradients;
 use super::progress::Progress;
+use super::prune::prepare;
 use super::schema::SparsifyStep;
 use super::sparse_fit;
 use crate::analysis::shapes;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ir::{Graph, Model, Tensor, TensorData};
 use crate::passes::manager::{self, Check, PassReport};
+use crate::passes::prune::{Budget, Cut};
 use crate::passes::simplify::{LiftConstants, LiftInitializerInputs};
-use crate::passes::sparsify::{Densify, Measure, Sparsify, StoreSparse, TakeWeights, layers};
+use crate::passes::sparsify::{
+    Densify, EliminateZeroChannels, FoldConstantChannels, Measure, Sparsify, StoreSparse, TakeWeights, layers,
+};
 use crate::passes::{Pass, PassContext, RewritePass};
 use crate::recover::{self, Teacher};
+use crate::runtime::RuntimeEvaluator;
 use serde::Serialize;
 use std::collections::HashMap;
 
@@ -25,6 +30,8 @@ pub struct SparsifyReport {
     pub bytes: (u64, u64),
     /// Constants that are stored sparsely, before and after.
     pub sparse: (usize, usize),
+    /// Multiply-accumulates before and after: zeros save none, channels that are folded do.
+    pub macs: (u64, u64),
     /// Layers whose weights were fitted after zeros were made.
     pub fitted: usize,
     /// Samples that they were fitted on; 0 where no data were needed.
@@ -63,9 +70,16 @@ pub fn sparsify(
     let lift = RewritePass::new("lift_constants", vec![Box::new(LiftConstants)]);
     let mut passes = manager::run(model, &[&LiftInitializerInputs, &lift], cx, check)?;
     let mut report = SparsifyReport::default();
+    report.macs.0 = Budget::new(model).macs(&Cut::default());
     let weights = layers(model, &step.options)?;
     for layer in &weights {
         let Some(t) = model.graph.constant(layer.weight) else { continue };
+        if step.options.goal.is_some() && t.to_f32()?.iter().any(|x| !x.is_finite()) {
+            let (name, node) = (model.graph.name(layer.weight), model.graph.node(layer.node).label());
+            return Err(Error::data(format!(
+                "\"{name}\" of {node} holds NaN or infinity: its weights cannot be ranked"
+            )));
+        }
         let (name, nonzero) = (model.graph.name(layer.weight).to_string(), t.count_nonzero()?);
         report.layers.push(SparseWeight { name, elements: t.len(), nonzero: (nonzero, nonzero) });
     }
@@ -88,6 +102,10 @@ pub fn sparsify(
     let recovered =
         step.recover.as_ref().map(|recovery| train_again(model, Teacher::from(&original), recovery, on, progress));
     let recovered = recovered.transpose()?;
+    if step.options.fold {
+        passes.extend(fold(model, cx, check)?);
+    }
+    report.macs.1 = Budget::new(model).macs(&Cut::default());
     let mut rest: Vec<&dyn Pass> = vec![];
     if step.densify {
         rest.push(&Densify);
@@ -102,6 +120,24 @@ pub fn sparsify(
     let after = totals(&model.graph);
     (report.bytes, report.sparse) = ((before.0, after.0), (before.1, after.1));
     Ok((passes, report, recovered))
+}
+
+/// At most this many rounds of folding: what one removes may make more superfluous.
+const ROUNDS: usize = 16;
+
+/// Removes channels that zeros make superfluous.
+fn fold(model: &mut Model, cx: &PassContext, check: Option<&Check>) -> Result<Vec<PassReport>> {
+    let mut passes = prepare(model, cx, check)?;
+    let constants = FoldConstantChannels { evaluator: &RuntimeEvaluator };
+    for _ in 0..ROUNDS {
+        let done = manager::run(model, &[&constants, &EliminateZeroChannels], cx, check)?;
+        let changes: usize = done.iter().map(|p| p.changes).sum();
+        passes.extend(done);
+        if changes == 0 {
+            break;
+        }
+    }
+    Ok(passes)
 }
 
 /// Importance by gradients, where it is asked for.

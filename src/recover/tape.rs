@@ -128,6 +128,11 @@ impl<T: Element> Tape<T> {
         value.ok_or_else(|| Error::unsupported(format!("output {} holds no floats", name())))
     }
 
+    /// One of the values whose gradients are asked for; `None` where it holds no floats.
+    pub(super) fn observed(&self, k: usize) -> Option<&Array<T>> {
+        self.values[*self.plan.observed.get(k)?].as_ref().and_then(Value::float)
+    }
+
     /// In training, the parameters (by position) that are statistics, and what they are in this batch.
     pub fn statistics(&self) -> &[(usize, Array<T>)] {
         &self.statistics

@@ -176,6 +176,11 @@ impl Importance for Norm {
     }
 }
 
+/// Whether a BatchNormalization scales the group's channels, so that [`Measure::BnScale`] means anything there.
+pub fn has_norm_scale(graph: &Graph, group: &Group) -> bool {
+    group.axes.iter().any(|&place| is_scale(graph, place))
+}
+
 /// The scale of a BatchNormalization.
 fn is_scale(graph: &Graph, place: Place) -> bool {
     let scales =

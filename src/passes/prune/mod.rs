@@ -12,7 +12,7 @@ mod slice;
 mod zero_state;
 
 pub use budget::Budget;
-pub use importance::{ChannelMagnitudes, Importance, Measure, Norm, ParameterScores};
+pub use importance::{ChannelMagnitudes, Importance, Measure, Norm, ParameterScores, has_norm_scale};
 pub use refit::{Anchor, Moments, anchors, reestimate, refit, refit_layers};
 pub use saliency::{Saliencies, removal_scores, takers};
 pub use select::{PruneOptions, Selected, Target, select};

@@ -133,19 +133,25 @@ pub fn anchors(graph: &Graph) -> Result<Vec<Anchor>> {
 /// Mean and mean square per channel.
 pub type Moments = (Vec<f32>, Vec<f32>);
 
-/// Moves a BatchNormalization's statistics by as much as its input moved: the mean by the difference of means, the variance
-/// by the ratio of variances. `before` are the moments of the channels that stayed, in the model before the cut.
+/// Moves a BatchNormalization's statistics from those that it had, `of_original`, by as much as its input moved: the mean by
+/// the difference of means, the variance by the ratio of variances. `before` are the moments of the channels that stayed, in
+/// the model before the cut; what a refit set in the meantime is replaced.
 ///
 /// # Errors
 /// Values that are gone.
-pub fn reestimate(model: &mut Model, anchor: &Anchor, before: &Moments, after: &Moments) -> Result<()> {
+pub fn reestimate(
+    model: &mut Model,
+    anchor: &Anchor,
+    of_original: &Moments,
+    (before, after): (&Moments, &Moments),
+) -> Result<()> {
     let graph = &model.graph;
     let gone = || Error::internal("a statistic is gone");
     let [mean, var] = [&anchor.statistics.0, &anchor.statistics.1].map(|name| graph.find(name));
     let (mean, var) = (mean.ok_or_else(gone)?, var.ok_or_else(gone)?);
-    let read = |v| graph.constant(v).ok_or_else(gone)?.to_f32();
-    let (mut means, mut vars) = (read(mean)?, read(var)?);
-    if [before.0.len(), after.0.len(), vars.len()].iter().any(|&n| n != means.len()) {
+    let (mut means, mut vars) = of_original.clone();
+    let size = graph.constant(mean).map_or(0, Tensor::len);
+    if [before.0.len(), after.0.len(), vars.len(), size].iter().any(|&n| n != means.len()) {
         return Err(Error::internal("moments of another number of channels"));
     }
     let variance = |m: &Moments, k: usize| f64::from(m.1[k]) - f64::from(m.0[k]) * f64::from(m.0[k]);

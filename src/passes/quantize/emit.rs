@@ -220,11 +220,17 @@ impl<'a> Emitter<'a> {
         let ahead = self.plan.rounded(id);
         let quantized = match ahead {
             Some(layer) => laid_out(&layer.weight, &tensor.dims, role.weight_axis, options),
-            None if options.weight_bits < 8 => {
+            None if self.plan.weight_bits(id) < 8 => {
                 let rows = Rows::of(&tensor.to_f32()?, &tensor.dims, role.weight_axis);
                 let least = bias.as_deref().map(|b| least_scales(b, input_scale));
                 let partition = Partition::whole(rows.columns);
-                let rounded = round(&rows, &partition, &Levels::of(options), None, least.as_deref())?;
+                let rounded = round(
+                    &rows,
+                    &partition,
+                    &Levels::with_bits(options, self.plan.weight_bits(id)),
+                    None,
+                    least.as_deref(),
+                )?;
                 laid_out(&rounded, &tensor.dims, role.weight_axis, options)
             }
             None => quantize_weight(tensor, role.weight_axis, bias.as_deref(), input_scale, options)?,
@@ -252,7 +258,8 @@ impl<'a> Emitter<'a> {
         let mut weight = match self.weights.get(&key) {
             Some(found) => found.clone(),
             None => {
-                let made = self.add_weight(w, &quantized, channels, transpose)?;
+                let few = self.plan.weight_bits(id) < 8;
+                let made = self.add_weight(w, &quantized, (channels, transpose, few))?;
                 self.reduced += quantized.reduced;
                 self.weights.insert(key, made.clone());
                 made
@@ -273,11 +280,16 @@ impl<'a> Emitter<'a> {
         self.successor(b, tensor)
     }
 
-    fn add_weight(&mut self, w: ValueId, q: &QuantizedWeight, channels: usize, transpose: bool) -> Result<Weight> {
+    fn add_weight(
+        &mut self,
+        w: ValueId,
+        q: &QuantizedWeight,
+        (channels, transpose, few): (usize, bool, bool),
+    ) -> Result<Weight> {
         let name = self.graph.name(w);
         let tensor = if transpose { super::weights::transpose8(&q.data)? } else { q.data.clone() };
         let dtype = tensor.dtype;
-        let data = if self.plan.options.weight_bits < 8 {
+        let data = if few {
             let (dims, codes) = (tensor.dims.clone(), tensor.to_i64()?);
             let packed = super::weight_only::nibbles(&codes, &dims, dtype == DType::I8);
             let packed = self.successor(w, packed);

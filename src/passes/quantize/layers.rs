@@ -119,7 +119,8 @@ impl Group {
             least.iter_mut().zip(least_scales(&bias, scale)).for_each(|(l, s)| *l = l.max(s));
         }
         let evidence = merged.as_ref().map(|gram| Evidence { gram, centred });
-        let levels = Levels::of(&plan.options);
+        let bits = self.layers.iter().map(|(id, _)| plan.weight_bits(*id)).max().unwrap_or(8);
+        let levels = Levels::with_bits(&plan.options, bits);
         let weight = Arc::new(round(&rows, &partition, &levels, evidence, Some(&least))?);
         let layer = |(k, (id, role)): (usize, &(NodeId, ComputeRole))| {
             let gram = grams.get(k).filter(|_| corrects(role));

@@ -74,18 +74,24 @@ pub enum Precision {
     /// It computes in float; its weights are stored in 8 bits.
     #[serde(rename = "w8")]
     W8,
+    /// As `Eight`, with 16 bits for the activations that it takes.
+    #[serde(rename = "16")]
+    Sixteen,
     /// Weights and activations have the types of the options.
     #[serde(rename = "8")]
     Eight,
+    /// As `Eight`, with weights of 4 bits.
+    #[serde(rename = "4")]
+    Four,
 }
 
 impl Precision {
     /// All, as recipes spell them.
-    pub const NAMES: [&str; 4] = ["f32", "f16", "w8", "8"];
+    pub const NAMES: [&str; 6] = ["f32", "f16", "w8", "16", "8", "4"];
 
     /// The precision that recipes spell so.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Self::F32, Self::F16, Self::W8, Self::Eight].into_iter().find(|p| p.name() == name)
+        [Self::F32, Self::F16, Self::W8, Self::Sixteen, Self::Eight, Self::Four].into_iter().find(|p| p.name() == name)
     }
 
     /// As recipes spell it.
@@ -94,7 +100,9 @@ impl Precision {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::W8 => "w8",
+            Self::Sixteen => "16",
             Self::Eight => "8",
+            Self::Four => "4",
         }
     }
 }
@@ -151,6 +159,23 @@ pub enum Rounding {
     /// One after the other, each making up for the errors of those before it, as the calibration data weigh them
     /// (Frantar et al., GPTQ, 2022).
     Gptq,
+    /// As `Gptq`, then each up or down from its weight by gradients of the error of block outputs and results (Nagel et al.,
+    /// AdaRound, 2020).
+    Adaround,
+    /// As `Gptq`, then codes, scales and biases by gradients of the same error (after Li et al., BRECQ, 2021).
+    Block,
+}
+
+impl Rounding {
+    /// Whether second-order statistics of the calibration data decide, at first.
+    pub fn has_feedback(self) -> bool {
+        self != Rounding::Nearest
+    }
+
+    /// Whether gradients decide in the end.
+    pub fn is_learned(self) -> bool {
+        matches!(self, Rounding::Adaround | Rounding::Block)
+    }
 }
 
 /// Spelling of a quantized graph.
@@ -216,6 +241,11 @@ impl Eight {
         }
     }
 
+    /// The type of 16 bits with the same sign.
+    pub fn wide(self) -> Self {
+        if self.is_signed() { Eight::S16 } else { Eight::U16 }
+    }
+
     /// Whether there are negative values.
     pub fn is_signed(self) -> bool {
         matches!(self, Eight::S8 | Eight::S16)
@@ -240,6 +270,7 @@ impl QuantizeOptions {
     pub fn check(&self) -> Result<()> {
         self.check_weights()?;
         self.check_activations()?;
+        self.check_nodes()?;
         if self.mode == Mode::Static && self.scope == Scope::Inputs && self.format == Format::Qlinear {
             return Err(Error::usage(
                 "scope \"inputs\" leaves the outputs of layers in float, which QLinear operators cannot: use --format qdq",
@@ -258,6 +289,28 @@ impl QuantizeOptions {
         Ok(())
     }
 
+    /// Whether some nodes have this precision of their own.
+    pub fn gives(&self, precision: Precision) -> bool {
+        self.nodes.values().any(|p| *p == precision)
+    }
+
+    fn check_nodes(&self) -> Result<()> {
+        let (sixteen, four) = (self.gives(Precision::Sixteen), self.gives(Precision::Four));
+        if (sixteen || four) && self.mode != Mode::Static {
+            return Err(Error::usage("precisions 16 and 4 of single nodes need --mode static"));
+        }
+        if sixteen && self.format == Format::Qlinear {
+            return Err(Error::usage("QLinear operators take 8 bits: precision 16 needs --format qdq"));
+        }
+        if four && !self.per_channel {
+            return Err(Error::usage("weights of 4 bits have a scale per channel: leave out --per-tensor"));
+        }
+        if four && self.saturation_safe {
+            return Err(Error::usage("saturation-safe weights have 7 or 8 bits: leave out precision 4"));
+        }
+        Ok(())
+    }
+
     fn check_activations(&self) -> Result<()> {
         if self.mode == Mode::Dynamic && self.activations != Eight::U8 {
             return Err(Error::usage("DynamicQuantizeLinear makes u8: leave --activations at that"));
@@ -265,7 +318,7 @@ impl QuantizeOptions {
         if self.activations.bits() == 16 && self.format == Format::Qlinear {
             return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
         }
-        let ahead = self.rounding == Rounding::Gptq || self.weight_bits < 8;
+        let ahead = self.rounding.has_feedback() || self.weight_bits < 8;
         if self.saturation_safe && self.mode != Mode::Weights && ahead {
             return Err(Error::usage("saturation-safe weights have 7 or 8 bits and are rounded to the nearest"));
         }
@@ -288,7 +341,7 @@ impl QuantizeOptions {
                 "dynamic quantization rounds weights to the nearest of 8 bits: use --mode static or weights for anything else",
             ));
         }
-        let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
+        let fine = self.weight_bits < 8 || self.rounding.has_feedback() || self.mode == Mode::Weights;
         if fine && !self.per_channel {
             return Err(Error::usage(
                 "one scale for a whole weight is for 8 bits, rounded to nearest, beside 8-bit activations: leave out --per-tensor",
@@ -388,7 +441,7 @@ impl Selection {
             Some(Precision::F32) => Some("kept in f32 by the options for nodes"),
             Some(Precision::F16) => Some("its weights are stored in f16 by the options for nodes"),
             Some(Precision::W8) => Some("only its weights are quantized, by the options for nodes"),
-            Some(Precision::Eight) | None => None,
+            Some(Precision::Sixteen | Precision::Eight | Precision::Four) | None => None,
         }
     }
 

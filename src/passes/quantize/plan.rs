@@ -1,7 +1,7 @@
 //! The plan: which nodes compute in integers, with which scale and zero point for each value. Both spellings write it.
 
 use super::groups::ScaleGroups;
-use super::options::{Eight, QuantizeOptions};
+use super::options::{Eight, Precision, QuantizeOptions, Selection};
 use super::rounding::Rounded;
 use super::structure::{Decision, Kind, Structure};
 use crate::error::{Context, Error, Result};
@@ -56,6 +56,10 @@ pub struct Plan {
     input_means: HashMap<ValueId, Vec<f32>>,
     input_drifts: HashMap<ValueId, Vec<f32>>,
     rounded: HashMap<NodeId, RoundedLayer>,
+    /// Layers whose weights have 4 bits whatever the options say.
+    four: HashSet<NodeId>,
+    /// Scale groups of 16 bits whatever the options say.
+    sixteen: HashSet<usize>,
 }
 
 /// A weight that was rounded with the calibration data in view.
@@ -76,6 +80,21 @@ impl Plan {
         let structure = Structure::decide(model, options)?;
         check_weights(&model.graph, &structure)?;
         let groups = ScaleGroups::of(&model.graph, &structure, options);
+        let selection = Selection::new(options)?;
+        let (mut four, mut sixteen) = (HashSet::new(), HashSet::new());
+        for (id, kind) in structure.integer_nodes() {
+            match selection.precision(model.graph.node(id)) {
+                Some(Precision::Four) if matches!(kind, Kind::Compute(_)) => {
+                    four.insert(id);
+                }
+                Some(Precision::Sixteen) => {
+                    let slots = Structure::quantized_slots(&model.graph, id, kind);
+                    let taken = slots.into_iter().filter_map(|slot| groups.group(model.graph.input(id, slot)?));
+                    sixteen.extend(taken);
+                }
+                _ => {}
+            }
+        }
         Ok(Self {
             structure,
             groups,
@@ -84,6 +103,8 @@ impl Plan {
             input_means: HashMap::new(),
             input_drifts: HashMap::new(),
             rounded: HashMap::new(),
+            four,
+            sixteen,
         })
     }
 
@@ -94,7 +115,18 @@ impl Plan {
         let (structure, options) = (structure, options.clone());
         let (quantizations, rounded) = (HashMap::new(), HashMap::new());
         let (input_means, input_drifts) = (HashMap::new(), HashMap::new());
-        Self { structure, groups, options, quantizations, input_means, input_drifts, rounded }
+        let (four, sixteen) = (HashSet::new(), HashSet::new());
+        Self { structure, groups, options, quantizations, input_means, input_drifts, rounded, four, sixteen }
+    }
+
+    /// Bits of a layer's weight.
+    pub fn weight_bits(&self, node: NodeId) -> u8 {
+        if self.four.contains(&node) { self.options.weight_bits.min(4) } else { self.options.weight_bits }
+    }
+
+    /// Whether any layer's weights have fewer than 8 bits.
+    pub fn has_few_bits(&self) -> bool {
+        self.options.weight_bits < 8 || !self.four.is_empty()
     }
 
     /// Gives a layer its rounded weight, and what is added to its bias.
@@ -112,21 +144,23 @@ impl Plan {
         self.groups.observed().map(|v| graph.name(v)).collect()
     }
 
-    /// Gives every group its scale and zero point. `quantize` makes them from a group's source names.
+    /// Gives every group its scale and zero point. `quantize` makes them from a group's source names, for a type.
     ///
     /// # Errors
     /// Those of `quantize`, for example a value that was not observed.
     pub fn set_scales(
         &mut self,
         graph: &Graph,
-        quantize: impl Fn(&[&str], Reach) -> Result<Quantization>,
+        quantize: impl Fn(&[&str], Reach, Eight) -> Result<Quantization>,
     ) -> Result<()> {
         let inner = self.values_that_reach_integers(graph);
         for group in 0..self.groups.len() {
             let sources = self.groups.sources(group);
             let names: Vec<&str> = sources.iter().map(|&v| graph.name(v)).collect();
             let reach = if sources.iter().any(|v| inner.contains(v)) { Reach::Inner } else { Reach::Last };
-            self.quantizations.insert(group, quantize(&names, reach)?);
+            let eight =
+                if self.sixteen.contains(&group) { self.options.activations.wide() } else { self.options.activations };
+            self.quantizations.insert(group, quantize(&names, reach, eight)?);
         }
         Ok(())
     }

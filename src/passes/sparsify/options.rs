@@ -23,6 +23,8 @@ pub struct SparsifyOptions {
     pub include: Vec<String>,
     /// No layer that matches one of these.
     pub exclude: Vec<String>,
+    /// Remove channels that zeros make superfluous, and fold what they gave into biases.
+    pub fold: bool,
     /// Store as `sparse_initializer` what is smaller that way.
     pub store: bool,
 }
@@ -147,6 +149,7 @@ impl Default for SparsifyOptions {
             global: false,
             include: vec![],
             exclude: vec![],
+            fold: false,
             store: true,
         }
     }

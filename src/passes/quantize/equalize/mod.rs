@@ -1,14 +1,18 @@
 //! Cross-layer equalization: ranges of channels spread evenly over the layers that make and take them.
 
 mod apply;
+mod noise;
 mod region;
 
+use super::options::QuantizeOptions;
 use crate::analysis::shapes::Contexts;
+use crate::calibrate::ChannelStatistics;
 use crate::error::Result;
 use crate::ir::{Graph, Model, NodeId};
 use crate::ops::spec::ComputeRole;
 use crate::passes::{Effect, Note, Outcome, Pass, PassContext};
 use apply::patch;
+use noise::Noise;
 use region::{Finder, Region};
 use std::collections::{BTreeSet, HashMap};
 
@@ -27,7 +31,45 @@ const WORTH: f64 = 1e-2;
 /// positively homogeneous (Relu, LeakyRelu, PRelu, pools, residual Add, ...). A clamp at an upper bound becomes a
 /// clamp at one bound per channel, `Min`. No value in between is a graph output.
 /// Why it is equal: factors are positive, so they pass through what is homogeneous; sums are of terms with equal factors.
-pub struct EqualizeChannels;
+///
+/// With statistics of the values around, the factors are instead those with the least rounding noise at the model's outputs,
+/// where the ranges of values count as much as those of weights: see [`noise`].
+#[derive(Default)]
+pub struct EqualizeChannels {
+    /// What quantization makes of weights and values.
+    pub options: EqualizeOptions,
+    /// Statistics of what [`EqualizeChannels::wanted`] names, by name; absent: evened ranges of weights are all there is to go
+    /// by.
+    pub statistics: Option<HashMap<String, ChannelStatistics>>,
+}
+
+/// What noise depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct EqualizeOptions {
+    /// Whether each output channel of a weight has its own scale.
+    pub per_channel: bool,
+    /// Steps from the least code of a weight to the largest.
+    pub weight_levels: f64,
+    /// Steps from the least code of a value to the largest.
+    pub activation_levels: f64,
+}
+
+impl Default for EqualizeOptions {
+    fn default() -> Self {
+        Self::of(&QuantizeOptions::default())
+    }
+}
+
+impl EqualizeOptions {
+    /// Those of a quantization.
+    pub fn of(options: &QuantizeOptions) -> Self {
+        Self {
+            per_channel: options.per_channel,
+            weight_levels: f64::from((1u32 << options.weight_bits) - 1),
+            activation_levels: f64::from((1u32 << options.activations.bits()) - 1),
+        }
+    }
+}
 
 impl Pass for EqualizeChannels {
     fn name(&self) -> &'static str {
@@ -40,28 +82,10 @@ impl Pass for EqualizeChannels {
 
     fn run(&self, model: &mut Model, cx: &PassContext) -> Result<Outcome> {
         let mut outcome = Outcome::default();
-        let note =
-            |subject: &str, text: String| Note { pass: "equalize_channels".into(), subject: subject.into(), text };
         let graph = &model.graph;
         let finder = Finder::new(graph, Contexts::new(model, graph));
-        let (mut regions, mut seen) = (vec![], BTreeSet::new());
-        for id in graph.order()? {
-            if seen.contains(&id) || finder.layer(id).is_err() {
-                continue;
-            }
-            match finder.around(id) {
-                Ok(region) => {
-                    seen.extend(region.makers.iter().map(|m| m.0));
-                    if !region.takers.is_empty() && region.channels > 1 {
-                        regions.push(region);
-                    }
-                }
-                Err((why, v)) => outcome
-                    .notes
-                    .push(note(&graph.node(id).label(), format!("not equalized: {why} (\"{}\")", graph.name(v)))),
-            }
-        }
-        let Settled { factors, before, after } = settle(graph, &regions)?;
+        let regions = regions(graph, &finder, &mut outcome.notes)?;
+        let Some((factors, text)) = self.factors(graph, &regions)? else { return Ok(outcome) };
         let moved = |f: &[f64]| f.iter().any(|s| (s - 1.0).abs() > WORTH);
         let done = factors.iter().filter(|f| moved(f)).count();
         if done == 0 || !cx.burn(self.name()) {
@@ -71,16 +95,66 @@ impl Pass for EqualizeChannels {
         let patch = patch(graph, &finder, &regions, &factors)?;
         patch.apply(&mut model.graph)?;
         outcome.changes = done;
-        let text = format!(
-            "evened ranges of {done} groups of channels: between two channels of one weight they differed up to \
-             {before:.0} times, now {after:.1}"
-        );
-        outcome.notes.push(note("", text));
+        outcome.notes.push(note("", format!("{done} groups of channels: {text}")));
         if clamps > 0 {
             outcome.notes.push(note("", format!("{clamps} Clip became Min with one bound per channel")));
         }
         Ok(outcome)
     }
+}
+
+impl EqualizeChannels {
+    /// Values that statistics are wanted of: name, and axis of the channels.
+    ///
+    /// # Errors
+    /// A graph with a cycle.
+    pub fn wanted(model: &Model) -> Result<Vec<(String, usize)>> {
+        let graph = &model.graph;
+        let finder = Finder::new(graph, Contexts::new(model, graph));
+        Ok(noise::wanted(graph, &finder, &regions(graph, &finder, &mut vec![])?))
+    }
+
+    /// What each channel of each region is divided by, and what that does; `None` where it is not worth it.
+    fn factors(&self, graph: &Graph, regions: &[Region]) -> Result<Option<(Vec<Vec<f64>>, String)>> {
+        let Settled { factors, before, after } = settle(graph, regions)?;
+        let Some(statistics) = &self.statistics else {
+            let text = format!(
+                "evened ranges, which between two channels of one weight differed up to {before:.0} times, now {after:.1}"
+            );
+            return Ok(Some((factors, text)));
+        };
+        let ranges = Ranges::of(graph, regions)?;
+        let settled = Noise::of(graph, regions, &ranges, statistics, self.options)?.settle(&factors);
+        Ok(settled.map(|(factors, left)| {
+            (factors, format!("rounding noise at the outputs is expected to be {:+.1} dB", 10.0 * left.log10()))
+        }))
+    }
+}
+
+fn note(subject: &str, text: String) -> Note {
+    Note { pass: "equalize_channels".into(), subject: subject.into(), text }
+}
+
+/// All regions, in the order of execution; what is none is noted.
+fn regions(graph: &Graph, finder: &Finder, notes: &mut Vec<Note>) -> Result<Vec<Region>> {
+    let (mut regions, mut seen) = (vec![], BTreeSet::new());
+    for id in graph.order()? {
+        if seen.contains(&id) || finder.layer(id).is_err() {
+            continue;
+        }
+        match finder.around(id) {
+            Ok(region) => {
+                seen.extend(region.makers.iter().map(|m| m.0));
+                if !region.takers.is_empty() && region.channels > 1 {
+                    regions.push(region);
+                }
+            }
+            Err((why, v)) => {
+                notes.push(note(&graph.node(id).label(), format!("not equalized: {why} (\"{}\")", graph.name(v))));
+            }
+        }
+    }
+    Ok(regions)
 }
 
 /// Largest magnitudes of a layer's weight, for each output channel or each input channel.
@@ -92,6 +166,20 @@ struct Ranges {
 struct Elements {
     data: Vec<f64>,
     channels: Vec<(u32, u32)>,
+}
+
+impl Elements {
+    /// Output channel, input channel and largest magnitude of each run of elements that have them in common.
+    fn entries(&self) -> Vec<(usize, usize, f64)> {
+        let mut entries: Vec<(usize, usize, f64)> = vec![];
+        for (x, &(o, i)) in self.data.iter().zip(&self.channels) {
+            match entries.last_mut() {
+                Some(last) if (last.0, last.1) == (o as usize, i as usize) => last.2 = last.2.max(x.abs()),
+                _ => entries.push((o as usize, i as usize, x.abs())),
+            }
+        }
+        entries
+    }
 }
 
 impl Ranges {

@@ -98,13 +98,17 @@ impl<'a> Finder<'a> {
         Ok(region)
     }
 
-    /// Axis of the channels in the output of a layer.
-    fn output_axis(&self, id: NodeId) -> Option<usize> {
+    /// Axis of the channels in an input or output of a layer.
+    pub fn channel_axis(&self, id: NodeId, v: ValueId) -> Option<usize> {
         if self.graph.node(id).op.is("Conv") {
             return Some(1);
         }
-        let rank = self.graph.ty(self.graph.output(id, 0)?)?.shape()?.len();
-        rank.checked_sub(1)
+        self.graph.ty(v)?.shape()?.len().checked_sub(1)
+    }
+
+    /// Axis of the channels in the output of a layer.
+    fn output_axis(&self, id: NodeId) -> Option<usize> {
+        self.channel_axis(id, self.graph.output(id, 0)?)
     }
 
     /// Takes note of what makes and what takes a value; returns the values that are scaled with it.

@@ -86,11 +86,13 @@ impl Band<'_> {
         }
     }
 
-    /// Gives an element the code nearest to itself plus `ask`; returns its error.
+    /// Gives an element the code nearest to itself plus `ask`, and a zero that of zero; returns the error.
     fn set_nearest(&mut self, row: usize, column: usize, ask: f32) -> f32 {
         let (at, grid) = (row * self.objective.size + column, row * self.groups + self.group[column]);
         let (scale, zero) = (self.scale[grid], self.zero[grid]);
-        let code = self.levels.code((self.weight[at] + ask) / scale, zero);
+        // Zeros stay: a sparse weight must not fill up.
+        let wanted = if self.weight[at] == 0.0 { 0.0 } else { self.weight[at] + ask };
+        let code = self.levels.code(wanted / scale, zero);
         self.codes[at] = code as i16;
         self.error[at] = self.weight[at] - scale * (code - zero) as f32;
         self.error[at]

@@ -27,7 +27,12 @@ impl Levels {
 
     /// The levels that the options ask for.
     pub fn of(options: &QuantizeOptions) -> Self {
-        Self::new(options.weight_bits, options.weights, options.symmetric_weights)
+        Self::with_bits(options, options.weight_bits)
+    }
+
+    /// Those of the options, with another number of bits.
+    pub fn with_bits(options: &QuantizeOptions, bits: u8) -> Self {
+        Self::new(bits, options.weights, options.symmetric_weights)
     }
 
     /// The nearest code of `x` in units of the step.

@@ -38,7 +38,8 @@ fn sweep(band: &mut Band) -> usize {
             let want = scale * (code - zero) as f32 + slope[k] / own;
             let new = band.levels.code(want / scale, zero);
             let step = scale * (new - code) as f32;
-            if new == code || step * (step * own - 2.0 * slope[k]) >= 0.0 {
+            // Zeros stay zero.
+            if new == code || band.weight[at] == 0.0 || step * (step * own - 2.0 * slope[k]) >= 0.0 {
                 continue;
             }
             changes += 1;
@@ -180,6 +181,19 @@ mod tests {
         dead.add(&[0.0, 0.0], &[1, 2]).unwrap();
         dead.finish();
         assert!(Objective::new(&dead, 0, true, 0.01).is_ok());
+    }
+
+    #[test]
+    fn zeros_stay_zero() {
+        let objective = Objective::new(&gram(24, true), 0, true, 0.01).unwrap();
+        let mut data = noise(5, 72);
+        data.iter_mut().step_by(3).for_each(|x| *x = 0.0);
+        let w = Rows { rows: 3, columns: 24, data };
+        for levels in [Levels::new(4, Eight::S8, true), Levels::new(3, Eight::U8, false)] {
+            let rounded = gptq(&w, &Partition::whole(24), &levels, &objective, None);
+            let values = rounded.values(&Partition::whole(24));
+            assert!(w.data.iter().zip(&values).all(|(w, v)| *w != 0.0 || *v == 0.0), "{values:?}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! Exact greedy removal: after each weight that goes, all others are as good as they can be.
 
 use super::shape::Shape;
+use crate::math::cholesky;
 
 /// What one block of rows loses, unit by unit.
 #[derive(Clone, Debug, Default)]
@@ -74,19 +75,31 @@ impl Removal {
     /// What the rows lose with these columns, which are still there: `w_B (C^-1)_BB^-1 w_B^T`.
     pub fn loss(&self, columns: &[usize]) -> f32 {
         let at = |c: usize| self.position[c];
-        if let [c] = *columns {
+        let alone = |c: usize| {
             let p = at(c);
             let squares: f32 = self.w.chunks(self.stride).map(|w| w[p] * w[p]).sum();
-            return squares / self.at(p, p).max(f32::MIN_POSITIVE);
+            squares / self.at(p, p).max(f32::MIN_POSITIVE)
+        };
+        if let [c] = *columns {
+            return alone(c);
         }
         let n = columns.len();
-        let block: Vec<f64> = (0..n * n).map(|k| f64::from(self.at(at(columns[k / n]), at(columns[k % n])))).collect();
-        let row = |w: &[f32]| {
-            let b: Vec<f64> = columns.iter().map(|&c| f64::from(w[at(c)])).collect();
-            let x = crate::math::solve(&mut block.clone(), &b);
-            x.map_or(0.0, |x| x.iter().zip(&b).map(|(x, b)| x * b).sum::<f64>())
-        };
-        self.w.chunks(self.stride).map(row).sum::<f64>() as f32
+        let element = |k: usize| f64::from(self.at(at(columns[k / n]), at(columns[k % n])));
+        let mut factor: Vec<f64> = (0..n * n).map(element).collect();
+        if !cholesky(&mut factor, n) {
+            return columns.iter().map(|&c| alone(c)).sum(); // rounding has eaten up what they have in common
+        }
+        let mut x = vec![0f64; n];
+        let mut total = 0.0;
+        // `b A^-1 b^T` is the square of `L^-1 b`.
+        for w in self.w.chunks(self.stride) {
+            for i in 0..n {
+                let sum: f64 = factor[i * n..i * n + i].iter().zip(&x).map(|(l, x)| l * x).sum();
+                x[i] = (f64::from(w[at(columns[i])]) - sum) / factor[i * n + i];
+                total += x[i] * x[i];
+            }
+        }
+        total as f32
     }
 
     /// Removes a column; the rows make up for it.
