@@ -26,7 +26,7 @@ fn data(model: &Model, samples: usize) -> Dataset {
 }
 
 fn quick() -> DistillOptions {
-    DistillOptions { epochs: Some(4), batch: 32, learning_rate: Some(5e-3), ..DistillOptions::default() }
+    DistillOptions { epochs: Some(4), batch: Some(32), learning_rate: Some(5e-3), ..DistillOptions::default() }
 }
 
 fn run(student: &mut Model, samples: usize, options: &DistillOptions) -> Result<Distillation, Error> {

@@ -28,7 +28,7 @@ fn drift(original: &Model, model: &Model) -> f64 {
 }
 
 fn recovery(feature_weight: f64) -> RecoverStep {
-    let options = DistillOptions { epochs: Some(6), batch: 32, feature_weight, ..DistillOptions::for_recovery() };
+    let options = DistillOptions { epochs: Some(6), batch: Some(32), feature_weight, ..DistillOptions::for_recovery() };
     RecoverStep {
         method: RecoverMethod::Distill,
         data: Some(digits("digits_train.npz")),
@@ -38,8 +38,13 @@ fn recovery(feature_weight: f64) -> RecoverStep {
     }
 }
 
-fn pruned(model: &mut Model, importance: prune::Measure, recover: Option<RecoverStep>) -> (f64, Option<Recovered>) {
-    let options = PruneOptions { target: Target::Macs(0.5), importance, ..PruneOptions::default() };
+fn pruned(
+    model: &mut Model,
+    macs: f64,
+    importance: prune::Measure,
+    recover: Option<RecoverStep>,
+) -> (f64, Option<Recovered>) {
+    let options = PruneOptions { target: Target::Macs(macs), importance, ..PruneOptions::default() };
     let data = Some(digits("digits_calib.npz"));
     let step = PruneStep { data, samples: Some(64), options, recover, ..PruneStep::default() };
     let (_, report, recovered) = sardonyx::recipe::prune(model, &step, &PassContext::default(), None, &Silent).unwrap();
@@ -50,7 +55,7 @@ fn pruned(model: &mut Model, importance: prune::Measure, recover: Option<Recover
 fn a_pruned_model_regains_what_it_lost() {
     let original = original();
     let mut model = original.clone();
-    let recovered = pruned(&mut model, prune::Measure::L2, Some(recovery(1.0))).1.unwrap();
+    let recovered = pruned(&mut model, 0.5, prune::Measure::L2, Some(recovery(1.0))).1.unwrap();
     // The ends of the residual blocks, with the channels that are left.
     assert!(recovered.report.features.len() >= 2, "{:?}", recovered.report.features);
     let (before, after) = (drift(&original, &recovered.untrained), drift(&original, &model));
@@ -64,7 +69,7 @@ fn zeros_stay_zeros_in_recovery() {
     for goal in [Goal::Sparsity(0.7), Goal::Pattern("2:4".parse().unwrap())] {
         let mut model = original.clone();
         let options = SparsifyOptions { goal: Some(goal), ..SparsifyOptions::default() };
-        let step = SparsifyStep { options, recover: Some(recovery(0.0)), ..SparsifyStep::default() };
+        let step = SparsifyStep { options, recover: Some(recovery(1.0)), ..SparsifyStep::default() };
         let cx = PassContext::default();
         let (_, report, recovered) = sardonyx::recipe::sparsify(&mut model, &step, &cx, None, &Silent).unwrap();
         let recovered = recovered.unwrap();
@@ -94,7 +99,7 @@ fn a_resumed_run_ends_where_a_whole_one_does() {
     };
     let options = |resume: Option<&Path>| DistillOptions {
         epochs: Some(3),
-        batch: 16,
+        batch: Some(16),
         resume: resume.map(Path::to_path_buf),
         ..DistillOptions::default()
     };
@@ -132,8 +137,9 @@ fn gradients_rank_channels_better_than_chance() {
     let original = original();
     let cut = |measure| {
         let mut model = original.clone();
-        let share = pruned(&mut model, measure, None).0;
-        assert!(share > 0.35 && share <= 0.5, "{measure:?}: {share}");
+        // Little enough that outputs still say something.
+        let share = pruned(&mut model, 0.85, measure, None).0;
+        assert!(share > 0.7 && share <= 0.85, "{measure:?}: {share}");
         drift(&original, &model)
     };
     let chance = cut(prune::Measure::Random);
@@ -170,8 +176,9 @@ fn a_threshold_is_one_of_the_importance_that_was_asked_for() {
             let (was, is) = (read(&original), read(&model));
             let want = scores[&layer.name].iter().zip(&was).map(|(s, w)| if *s < limit { 0.0 } else { *w });
             assert!(is.iter().zip(want).all(|(a, b)| *a == b), "{}", layer.name);
-            assert!(layer.nonzero.1 < layer.nonzero.0, "{}", layer.name);
         }
+        let nonzero = |f: fn(&(usize, usize)) -> usize| report.layers.iter().map(|l| f(&l.nonzero)).sum::<usize>();
+        assert!(nonzero(|n| n.1) < nonzero(|n| n.0), "{importance:?} found nothing below {limit}");
     }
 }
 

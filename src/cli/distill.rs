@@ -35,7 +35,7 @@ pub struct Distill {
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Samples of one step.
-    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().batch)]
+    #[arg(long, value_name = "N", default_value_t = DistillOptions::default().batch_size())]
     batch: usize,
     /// Passes over the training data (default: as many as fit into the minutes, or 30).
     #[arg(long, value_name = "N")]
@@ -148,7 +148,7 @@ impl Distill {
 
     fn recipe(&self) -> Recipe {
         let options = DistillOptions {
-            batch: self.batch,
+            batch: Some(self.batch),
             epochs: self.epochs,
             minutes: self.minutes,
             optimizer: match self.optimizer {

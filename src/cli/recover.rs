@@ -18,6 +18,9 @@ pub struct RecoverArgs {
     /// Data for --recover (default: those of --data): the more, the better.
     #[arg(long, value_name = "FILE|FOLDER", requires = "recover")]
     recover_data: Option<PathBuf>,
+    /// Samples of one step of --recover (default: 64, or 16 where no BatchNormalization needs more).
+    #[arg(long, value_name = "N", requires = "recover")]
+    recover_batch: Option<usize>,
     /// Largest learning rate of --recover (default: 0.001, or 0.0001 where no BatchNormalization keeps values in range).
     #[arg(long, value_name = "X", requires = "recover")]
     learning_rate: Option<f64>,
@@ -46,6 +49,7 @@ impl RecoverArgs {
     pub fn step(&self) -> Option<RecoverStep> {
         let MethodArg::Distill = self.recover?;
         let options = DistillOptions {
+            batch: self.recover_batch,
             minutes: Some(self.minutes),
             learning_rate: self.learning_rate,
             flip: self.flip,

@@ -37,6 +37,9 @@ pub struct Recovered {
 /// Largest learning rates of models that start close to their teacher: with BatchNormalization, and without.
 const RATES: (f64, f64) = (1e-3, 1e-4);
 
+/// Samples of one step where no BatchNormalization needs more: more steps are worth more than better ones.
+const FEW: usize = 16;
+
 /// How many of `samples` a model may be fitted on before it is trained on the same data: the others are held out.
 pub(super) fn left_for_fit(step: Option<&RecoverStep>, own: Option<&Path>, samples: usize) -> usize {
     let same = step.filter(|s| s.data.as_deref().is_none_or(|d| Some(d) == own));
@@ -65,6 +68,7 @@ pub(super) fn recover(
     let usual = if normalized { RATES.0 } else { RATES.1 };
     let options = DistillOptions {
         learning_rate: step.options.learning_rate.or(Some(usual)),
+        batch: step.options.batch.or(if normalized { None } else { Some(FEW) }),
         hold_out_last: step.options.hold_out_last || fitted,
         ..step.options.clone()
     };

@@ -12,8 +12,9 @@ use std::path::PathBuf;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DistillOptions {
-    /// Samples of one step.
-    pub batch: usize,
+    /// Samples of one step; absent: [`BATCH`], in recovery fewer where no BatchNormalization needs as many.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub batch: Option<usize>,
     /// Passes over the training samples; absent: as many as fit into the minutes, or [`EPOCHS`] where there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
@@ -66,6 +67,9 @@ pub struct DistillOptions {
 /// Most samples that are held out.
 const MOST_HELD_OUT: usize = 256;
 
+/// Samples of one step, where nothing else is said.
+pub const BATCH: usize = 64;
+
 /// Passes over the training samples, where nothing else is said.
 pub const EPOCHS: usize = 30;
 
@@ -75,7 +79,7 @@ pub const LEARNING_RATE: f64 = 2e-3;
 impl Default for DistillOptions {
     fn default() -> Self {
         Self {
-            batch: 64,
+            batch: None,
             epochs: None,
             minutes: None,
             optimizer: Method::AdamW,
@@ -107,6 +111,11 @@ impl DistillOptions {
         Self { feature_weight: 10.0, ..Self::default() }
     }
 
+    /// Samples of one step.
+    pub fn batch_size(&self) -> usize {
+        self.batch.unwrap_or(BATCH)
+    }
+
     /// How many of `samples` are held out: at least one, and not all.
     pub fn held_out_of(&self, samples: usize) -> usize {
         let count = (samples as f64 * self.held_out).round() as usize;
@@ -116,7 +125,7 @@ impl DistillOptions {
     /// Those of learned rounding: few samples, and a good start.
     pub fn for_rounding() -> Self {
         Self {
-            batch: 32,
+            batch: Some(32),
             epochs: Some(16),
             learning_rate: Some(1e-3),
             weight_decay: 0.0,
@@ -150,7 +159,7 @@ impl DistillOptions {
         if let Some((name, x)) = weights.into_iter().find(|(_, x)| !(x.is_finite() && *x >= 0.0)) {
             return Err(Error::usage(format!("{name} must not be negative, not {x}")));
         }
-        let counts = [("batch", self.batch), ("epochs", self.epochs.unwrap_or(1)), ("patience", self.patience)];
+        let counts = [("batch", self.batch_size()), ("epochs", self.epochs.unwrap_or(1)), ("patience", self.patience)];
         match counts.into_iter().find(|(_, n)| *n == 0) {
             Some((name, _)) => Err(Error::usage(format!("{name} must be at least 1"))),
             None => Ok(()),

@@ -114,7 +114,7 @@ impl<'a> Run<'a> {
         let batch_statistics = options.batch_statistics
             && has_statistics
             && samples.joinable()
-            && options.batch.min(order.len()) >= LEAST_ROWS;
+            && options.batch_size().min(order.len()) >= LEAST_ROWS;
         Ok(Self {
             best: parameters.clone(),
             state: State { next_validation: 1.0 / VALIDATIONS as f64, ..State::default() },
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
     }
 
     fn steps_per_epoch(&self) -> usize {
-        self.training.len().div_ceil(self.options.batch)
+        self.training.len().div_ceil(self.options.batch_size())
     }
 
     fn seconds(&self) -> f64 {
@@ -223,7 +223,7 @@ impl<'a> Run<'a> {
             self.state.queue = self.training.clone();
             self.random.shuffle(&mut self.state.queue);
         }
-        let rest = self.state.queue.len().saturating_sub(self.options.batch);
+        let rest = self.state.queue.len().saturating_sub(self.options.batch_size());
         self.state.queue.split_off(rest)
     }
 
@@ -336,7 +336,7 @@ impl<'a> Run<'a> {
     /// Mean loss on what is held out, without augmentation, with stored statistics.
     fn validate(&self, parameters: &Parameters<f32>) -> Result<f64> {
         let (mut total, values) = (0.0, self.forms.values(parameters, true));
-        for piece in self.held_out.chunks(self.options.batch) {
+        for piece in self.held_out.chunks(self.options.batch_size()) {
             let of = |(feed, which): &(Feed, Vec<usize>)| {
                 let tape = self.network.forward(&values, feed, false)?;
                 Ok(self.loss(&tape, feed, which, true)?.0 * which.len() as f64)
@@ -351,7 +351,7 @@ impl<'a> Run<'a> {
     fn re_estimated(&self, parameters: &Parameters<f32>) -> Result<Parameters<f32>> {
         const BATCHES: usize = 16;
         let mut sums: BTreeMap<usize, Array<f32>> = BTreeMap::new();
-        let whole = self.training.chunks(self.options.batch).filter(|b| b.len() >= LEAST_ROWS);
+        let whole = self.training.chunks(self.options.batch_size()).filter(|b| b.len() >= LEAST_ROWS);
         let batches: Vec<&[usize]> = whole.take(BATCHES).collect();
         let values = self.forms.values(parameters, true);
         for batch in &batches {

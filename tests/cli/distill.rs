@@ -56,3 +56,35 @@ fn what_distill_refuses() {
     let run = s.run(&args(&teacher, &student, &train, &["--loss", "logits=huber"]));
     assert!(run.status == 2 && run.stderr.contains("no loss \"huber\""), "{}", run.stderr);
 }
+
+#[test]
+fn prune_trains_its_own_result() {
+    let s = Sandbox::new();
+    let (model, train, test) = (digits("digits_resnet.onnx"), digits("digits_train.npz"), digits("digits_test.npz"));
+    let args = ["prune", &model, "-o", "out.onnx", "--macs", "0.5", "--repair", "--data", &train, "--samples", "128"];
+    let train = ["--recover", "distill", "--minutes", "0.02", "--html", "curve.html", "--resume", "run.npz"];
+    let judge = ["--validate-data", &test, "--label", "label", "--json"];
+    let run = s.run(&[&args[..], &train, &judge].concat());
+    assert_eq!((run.status, run.stderr.as_str()), (0, ""));
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    // Held out: the last of all samples in the file, which the repair did not see.
+    let d = &report["distillation"];
+    assert!(d["held_out_samples"].as_u64() > Some(0) && d["features"].as_array().unwrap().len() > 1, "{d}");
+    let before = &report["drift"]["untrained"][0]["accuracy"];
+    assert!(before["drop_interval"].as_array().is_some_and(|i| i.len() == 2), "{before}");
+    assert!(String::from_utf8(s.bytes("curve.html")).unwrap().contains("<svg"));
+}
+
+#[test]
+fn what_recovery_refuses() {
+    let s = Sandbox::new();
+    let (model, train) = (digits("digits_resnet.onnx"), digits("digits_train.npz"));
+    s.refused(&["prune", &model, "-o", "out.onnx", "--recover", "distill"], "give --data");
+    s.refused(&["sparsify", &model, "-o", "out.onnx", "--sparsity", "0.5", "--recover", "distill"], "give --data");
+    let command = ["sparsify", &model, "-o", "no/folder/out.onnx", "--sparsity", "0.5", "--data", &train];
+    s.refused(&[&command[..], &["--recover", "distill"]].concat(), "cannot write no/folder/out.onnx");
+    let html = ["--recover", "distill", "--html", "no/folder/curve.html"];
+    s.refused(&[&["prune", &model, "-o", "out.onnx", "--data", &train][..], &html].concat(), "no/folder/curve.html");
+    let run = s.run(&["prune", &model, "-o", "out.onnx", "--minutes", "1"]);
+    assert_eq!(run.status, 2, "{}", run.stderr);
+}
