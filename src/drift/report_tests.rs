@@ -19,6 +19,7 @@ fn report() -> DriftReport {
         samples: 2,
         random: false,
         outputs,
+        untrained: vec![],
         violations,
     }
 }

