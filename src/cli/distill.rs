@@ -61,7 +61,7 @@ pub struct Distill {
     /// Temperature that softens scores.
     #[arg(long, value_name = "X", default_value_t = DistillOptions::default().temperature)]
     temperature: f64,
-    /// Loss of an output: kl (scores of classes), probabilities, mse, cosine or none. May be repeated.
+    /// Loss of an output: kl (scores of classes), probabilities, mse, relative (mse as a share of squares), cosine or none. May be repeated.
     #[arg(long, value_name = "OUTPUT=LOSS", value_parser = loss)]
     loss: Vec<(String, LossKind)>,
     /// Weight of features: intermediate values that both models have (ends of blocks) are held against each other too.
@@ -161,6 +161,7 @@ impl Distill {
             clip: self.clip,
             temperature: self.temperature,
             feature_weight: self.feature_weight,
+            latent: Default::default(),
             label_weight: self.label_weight,
             losses: self.loss.iter().cloned().collect(),
             held_out: self.held_out,

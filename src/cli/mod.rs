@@ -7,6 +7,7 @@ mod distill;
 mod explain;
 mod groups;
 mod inspect;
+mod learning;
 mod memory;
 mod ops;
 mod output;

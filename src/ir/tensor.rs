@@ -179,7 +179,7 @@ impl Tensor {
         })
     }
 
-    /// Elements of an integer (8 bits or more) or bool tensor as i64; u64 above the range of i64 is an error.
+    /// Elements of an integer or bool tensor as i64; u64 above the range of i64 is an error.
     ///
     /// # Errors
     /// Any other type; see also [`Tensor::bytes`].
@@ -193,6 +193,7 @@ impl Tensor {
             DType::U16 => chunks::<2>(&b).map(|x| u16::from_le_bytes(x).into()).collect(),
             DType::I8 => b.iter().map(|&x| i64::from(x as i8)).collect(),
             DType::U8 | DType::Bool => b.iter().map(|&x| x.into()).collect(),
+            DType::I4 | DType::U4 | DType::I2 | DType::U2 => self.few_bits(&b),
             DType::U64 => {
                 let convert = |x| i64::try_from(u64::from_le_bytes(x));
                 let all: std::result::Result<_, _> = chunks::<8>(&b).map(convert).collect();
@@ -200,6 +201,17 @@ impl Tensor {
             }
             other => return Err(Error::invalid(format!("expected an integer tensor, found {other}"))),
         })
+    }
+
+    /// Elements of 2 or 4 bits, of which a byte holds several, the first in its low bits.
+    fn few_bits(&self, bytes: &[u8]) -> Vec<i64> {
+        let bits = self.dtype.bits();
+        let signed = matches!(self.dtype, DType::I4 | DType::I2);
+        let one = |k: usize| {
+            let code = i64::from(bytes[k * bits / 8] >> (k * bits % 8)) & ((1 << bits) - 1);
+            if signed && code >> (bits - 1) == 1 { code - (1 << bits) } else { code }
+        };
+        (0..self.len().min(bytes.len() * 8 / bits)).map(one).collect()
     }
 
     /// The single element of a float tensor with one element.

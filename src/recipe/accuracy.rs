@@ -52,12 +52,15 @@ pub(super) fn rescale(
     Ok(reports)
 }
 
+/// Statistics by value name.
+type Channels = HashMap<String, ChannelStatistics>;
+
 /// What equalization goes by where there are data; or why there is nothing.
 fn equalization_data(
     model: &Model,
     step: &QuantizeStep,
     progress: &dyn Progress,
-) -> Result<(Option<HashMap<String, ChannelStatistics>>, Option<String>)> {
+) -> Result<(Option<Channels>, Option<String>)> {
     let wanted = EqualizeChannels::wanted(model)?;
     if step.data.is_none() || wanted.is_empty() {
         return Ok((None, None));

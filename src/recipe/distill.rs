@@ -21,7 +21,7 @@ pub(super) fn distill(model: &mut Model, step: &DistillStep, progress: &dyn Prog
     let mut data = Dataset::open(&step.data, &model.graph, step.label.as_deref())?;
     data.limit(step.samples.unwrap_or(usize::MAX));
     let kept = step.map.as_deref().map(read_map).transpose()?;
-    let teacher = Teacher { model: &teacher, kept: kept.as_ref() };
+    let teacher = Teacher { model: &teacher, kept: kept.as_ref(), exact: None };
     train(model, teacher, &data, &step.options, progress)
         .context(|| format!("distillation from {}", step.teacher.display()))
 }

@@ -14,6 +14,7 @@ mod inspect;
 mod interface;
 mod latency;
 mod layers;
+mod learn;
 mod ops;
 mod progress;
 mod prune;
@@ -40,7 +41,7 @@ pub use layers::PROBE_SAMPLES;
 pub use ops::{OpRow, render_markdown, support_table};
 pub use progress::{Progress, Silent};
 pub use prune::{PruneReport, PrunedLayer, prepare as prepare_pruning, prune};
-pub use quantize::Calibration;
+pub use quantize::{Calibration, Quantized, quantize};
 pub use run::{RunReport, run_files, validate_files};
 pub use schema::{
     CalibrationMethod, ConvertStep, DistillStep, HalfType, Overridable, PassOptions, PruneStep, QuantizeStep,

@@ -131,7 +131,7 @@ pub fn prune(
     report.params.1 = Budget::new(model).params(&Cut::default());
     let recovered = step.recover.as_ref().map(|recovery| {
         let kept = cut.map(&original.graph).0;
-        let teacher = Teacher { model: &original, kept: Some(&kept) };
+        let teacher = Teacher { model: &original, kept: Some(&kept), exact: None };
         train_again(model, teacher, recovery, (step.data.as_deref(), step.options.repair), progress)
     });
     Ok((passes, report, recovered.transpose()?))

@@ -51,6 +51,9 @@ impl RunReport {
         if let Some(conversion) = &self.conversion {
             render_conversion(conversion, &mut out);
         }
+        if let Some(d) = &self.rounding {
+            super::distill::render(d, &mut out);
+        }
         if let Some(d) = &self.distillation {
             super::distill::render(d, &mut out);
         }

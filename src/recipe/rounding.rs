@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::ir::Model;
 use crate::math::Unfold;
 use crate::passes::quantize::weight_only::{GramKey, WeightPlan};
-use crate::passes::quantize::{LayerPlan, Mode, Plan, Rounding};
+use crate::passes::quantize::{LayerPlan, Mode, Plan};
 use crate::runtime;
 use std::collections::HashMap;
 
@@ -24,7 +24,7 @@ pub(super) fn round(
 ) -> Result<Calibration> {
     let mut calibration = Calibration { samples: 0, random: false, method: "weights".into(), values: 0 };
     let wanted = plan.wanted(&model.graph);
-    if step.options.rounding == Rounding::Gptq && !wanted.is_empty() {
+    if step.options.rounding.has_feedback() && !wanted.is_empty() {
         calibration.values = wanted.len();
         calibration.method = "gptq".into();
         (calibration.samples, calibration.random) =
@@ -42,7 +42,7 @@ pub(super) fn round_weights(
     progress: &dyn Progress,
 ) -> Result<()> {
     let options = &step.options;
-    let feedback = options.rounding == Rounding::Gptq;
+    let feedback = options.rounding.has_feedback();
     if options.mode != Mode::Static || (!plan.has_few_bits() && !feedback) {
         return Ok(());
     }

@@ -4,6 +4,7 @@ use super::convert::{Conversion, convert};
 use super::distill::Recovered;
 use super::inspect::quantized_ops;
 use super::layers::pattern;
+use super::learn::learn;
 use super::progress::Progress;
 use super::prune::{PruneReport, prune};
 use super::quantize::{Calibration, DEFAULT_BATCH, RANDOM_SAMPLES, quantize};
@@ -63,6 +64,9 @@ pub struct RunReport {
     /// What training on a teacher's outputs did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub distillation: Option<Distillation>,
+    /// What learning the rounding of weights did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Distillation>,
     /// What else a user should know.
     pub notes: Vec<String>,
     /// What it cost.
@@ -133,6 +137,7 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         trials: None,
         conversion: None,
         distillation: None,
+        rounding: None,
         notes: vec![],
         drift: DriftReport::default(),
     };
@@ -167,6 +172,11 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let done = quantize(&mut model, &step, &cx, Some(&check), progress)?;
         let coverage = done.coverage()?;
         let nothing = done.is_empty();
+        if !nothing {
+            let (rounded, trained) = learn(&mut model, &prior, &done, &step, progress)?;
+            report.rounding = rounded;
+            recovered = trained.or(recovered);
+        }
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
         }

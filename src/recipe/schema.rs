@@ -135,6 +135,12 @@ pub struct QuantizeStep {
     /// Look for the cheapest precision of every layer with which the bounds of the validation hold.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// How rounding is learnt, where the options want that; absent: as [`DistillOptions::for_rounding`] says.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub learning: Option<DistillOptions>,
+    /// Training of the result, if any; it keeps its integer form.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub recover: Option<RecoverStep>,
     /// Apply all options that are to make the result more accurate, even those that turn out to do the opposite.
     #[serde(skip_serializing_if = "is_default")]
     pub apply_all: bool,
@@ -401,6 +407,16 @@ impl Recipe {
         if let Some(q) = &self.quantize {
             positive(&[("samples", q.samples), ("batch", q.batch)])?;
             q.options.check()?;
+            if q.recover.is_some() && q.options.saturation_safe {
+                return Err(Error::usage("saturation-safe weights are not trained: leave --recover out"));
+            }
+            if let Some(learning) = &q.learning {
+                learning.check()?;
+                if !q.options.rounding.is_learned() {
+                    return Err(Error::usage("rounding is learned with --rounding adaround or block alone"));
+                }
+            }
+            q.recover.as_ref().map_or(Ok(()), |r| r.check(q.data.as_ref()))?;
             if q.search.is_some() && self.validate.is_none() {
                 return Err(Error::usage("a search compares with the original: it needs a validation"));
             }
@@ -437,6 +453,7 @@ impl Recipe {
     /// Whether it trains.
     pub(super) fn trains(&self) -> bool {
         self.distill.is_some()
+            || self.quantize.as_ref().is_some_and(|q| q.recover.is_some() || q.options.rounding.is_learned())
             || self.prune.as_ref().is_some_and(|p| p.recover.is_some())
             || self.sparsify.as_ref().is_some_and(|s| s.recover.is_some())
     }

@@ -1,10 +1,11 @@
 //! Distillation: a student is trained on what its teacher makes of the same data.
 
 use super::distill_options::DistillOptions;
-use super::features::{Feature, KeptElements, features};
+use super::features::{Feature, KeptElements, features, features_of_teacher};
 use super::samples::Samples;
 use super::target::LossKind;
 use super::training::Run;
+use super::training_form::TrainingForm;
 use super::{Frozen, Network, NetworkOptions};
 use crate::error::Result;
 use crate::io::Dataset;
@@ -20,11 +21,13 @@ pub struct Teacher<'a> {
     pub model: &'a Model,
     /// Which elements of its values the student kept; `None`: all, where names are the same.
     pub kept: Option<&'a KeptElements>,
+    /// The model with the weights that a quantized student's were before they were rounded.
+    pub exact: Option<&'a Model>,
 }
 
 impl<'a> From<&'a Model> for Teacher<'a> {
     fn from(model: &'a Model) -> Self {
-        Self { model, kept: None }
+        Self { model, kept: None, exact: None }
     }
 }
 
@@ -115,15 +118,18 @@ pub fn distill<'a>(
     manager::run(&mut model, &[&untie], &PassContext::default(), None)?;
     let samples = Samples::read(data)?;
     let teacher = teacher.into();
+    let form = TrainingForm::of(&model, teacher.exact)?;
     let features = match options.feature_weight > 0.0 {
+        true if form.is_quantized() => features_of_teacher(teacher.model, &form.model)?,
         true => features(teacher.model, &model, teacher.kept.unwrap_or(&KeptElements::new()))?,
         false => vec![],
     };
-    let network = Network::<f32>::new(&with_outputs(&model, &features), &NetworkOptions::default())?;
-    let mut run = Run::new(&network, (teacher.model, &model), features, &samples, options)?;
+    let wanted = NetworkOptions { parameters: form.is_quantized().then(|| form.trained()), observe: vec![] };
+    let network = Network::<f32>::new(&with_outputs(&form.model, &features), &wanted)?;
+    let mut run = Run::new(&network, teacher.model, &form, features, &samples, options)?;
     run.train(watch)?;
-    let (best, report) = run.finish()?;
-    best.write(&mut model)?;
+    let (best, forms, report) = run.finish()?;
+    forms.write(&best, &mut model)?;
     *student = model;
     Ok(report)
 }

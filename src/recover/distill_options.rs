@@ -1,5 +1,6 @@
 //! What a distillation can be told.
 
+use super::codes::Latent;
 use super::optimizer::Method;
 use super::target::LossKind;
 use crate::error::{Error, Result};
@@ -34,6 +35,8 @@ pub struct DistillOptions {
     pub temperature: f64,
     /// Weight of the mean relative squared error of features: intermediate values that teacher and student have in common.
     pub feature_weight: f64,
+    /// What is learnt of the codes of a quantized student.
+    pub latent: Latent,
     /// Share of the loss that the labels decide, where there are labels.
     pub label_weight: f64,
     /// Losses of outputs, by name, where not the usual one.
@@ -82,6 +85,7 @@ impl Default for DistillOptions {
             clip: 5.0,
             temperature: 3.0,
             feature_weight: 0.0,
+            latent: Latent::StraightThrough,
             label_weight: 0.0,
             losses: BTreeMap::new(),
             held_out: 0.1,
@@ -107,6 +111,19 @@ impl DistillOptions {
     pub fn held_out_of(&self, samples: usize) -> usize {
         let count = (samples as f64 * self.held_out).round() as usize;
         count.clamp(1, MOST_HELD_OUT).min(samples.saturating_sub(1))
+    }
+
+    /// Those of learned rounding: few samples, and a good start.
+    pub fn for_rounding() -> Self {
+        Self {
+            batch: 32,
+            epochs: Some(16),
+            learning_rate: Some(1e-3),
+            weight_decay: 0.0,
+            feature_weight: 1.0,
+            patience: usize::MAX,
+            ..Self::default()
+        }
     }
 
     /// Passes over the training samples; `None`: the minutes decide.

@@ -41,6 +41,23 @@ pub fn features(teacher: &Model, student: &Model, kept: &KeptElements) -> Result
     Ok(narrow.into_iter().filter_map(matching).collect())
 }
 
+/// The narrow points of the teacher that a quantized student has too: those of its own lie between roundings.
+///
+/// # Errors
+/// A graph with a cycle.
+pub(super) fn features_of_teacher(teacher: &Model, student: &Model) -> Result<Vec<Feature>> {
+    let (mut teacher, mut student) = (teacher.clone(), student.clone());
+    let _ = (infer_types(&mut teacher), infer_types(&mut student));
+    let kept = BTreeMap::new();
+    let matching = |t: ValueId| {
+        let name = teacher.graph.name(t);
+        let own = student.graph.find(name).filter(|&v| student.graph.constant(v).is_none())?;
+        let same = same_shape(teacher.graph.ty(t), student.graph.ty(own), &kept);
+        same.then(|| Feature { name: name.to_string(), kept: kept.clone() })
+    };
+    Ok(narrow_points(&teacher)?.into_iter().filter_map(matching).collect())
+}
+
 fn same_shape(teacher: Option<&Type>, student: Option<&Type>, kept: &BTreeMap<usize, Vec<usize>>) -> bool {
     let shape = |ty: Option<&Type>| ty.and_then(Type::shape).map(<[Dim]>::to_vec);
     let (Some(t), Some(s)) = (shape(teacher), shape(student)) else { return true };

@@ -8,6 +8,7 @@
 mod activations;
 mod augment;
 mod checkpoint;
+mod codes;
 mod distill;
 mod distill_options;
 mod features;
@@ -23,8 +24,10 @@ mod samples;
 mod tape;
 mod target;
 mod training;
+mod training_form;
 
 pub use activations::channel_statistics;
+pub use codes::Latent;
 pub use distill::{Distillation, Point, Status, Teacher, distill};
 pub use distill_options::DistillOptions;
 pub use features::{Feature, KeptElements, features};

@@ -30,18 +30,39 @@ pub(super) struct Optimizer {
     second: Vec<Vec<f32>>,
     /// Per parameter: elements that stay 0; empty where there is none.
     zeros: Vec<Vec<bool>>,
+    /// Per parameter: learning rate, as a multiple of the run's; and whether it decays.
+    rates: Vec<(f32, bool)>,
+}
+
+/// How one parameter is trained.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rates {
+    /// Learning rate, as a multiple of the run's.
+    pub rate: f32,
+    /// Whether a weight decays.
+    pub decays: bool,
+    /// Whether elements of a weight that are 0 now stay 0.
+    pub keeps_zeros: bool,
 }
 
 impl Optimizer {
-    /// `keep_zeros`: elements of weights that are 0 now stay 0.
-    pub fn new(method: Method, decay: f32, parameters: &Parameters<f32>, keep_zeros: bool) -> Self {
+    /// `rates`: by the position of a parameter, and its value.
+    pub fn new(
+        method: Method,
+        decay: f32,
+        parameters: &Parameters<f32>,
+        rates: &dyn Fn(usize, &Array<f32>) -> Rates,
+    ) -> Self {
         let none = || parameters.values().iter().map(|_| vec![]).collect();
-        let zeros = |w: &Array<f32>| match keep_zeros && w.rank() > 1 && w.data().iter().any(|&x| x != 0.0) {
-            true if w.data().contains(&0.0) => w.data().iter().map(|&x| x == 0.0).collect(),
-            _ => vec![],
-        };
-        let zeros = parameters.values().iter().map(zeros).collect();
-        Self { method, decay, steps: 0, first: none(), second: none(), zeros }
+        let all: Vec<Rates> = parameters.values().iter().enumerate().map(|(k, w)| rates(k, w)).collect();
+        let zeros =
+            |(w, r): (&Array<f32>, &Rates)| match r.keeps_zeros && w.rank() > 1 && w.data().iter().any(|&x| x != 0.0) {
+                true if w.data().contains(&0.0) => w.data().iter().map(|&x| x == 0.0).collect(),
+                _ => vec![],
+            };
+        let zeros = parameters.values().iter().zip(&all).map(zeros).collect();
+        let rates = all.iter().map(|r| (r.rate, r.decays)).collect();
+        Self { method, decay, steps: 0, first: none(), second: none(), zeros, rates }
     }
 
     /// Number of elements that stay 0.
@@ -66,12 +87,13 @@ impl Optimizer {
         let roles: Vec<Role> = parameters.list().iter().map(|p| p.role).collect();
         let correction = (1.0 - BETAS.0.powi(self.steps), 1.0 - BETAS.1.powi(self.steps));
         let (method, decay) = (self.method, self.decay);
-        let state = self.first.par_iter_mut().zip(&mut self.second).zip(&self.zeros);
+        let state = self.first.par_iter_mut().zip(&mut self.second).zip(self.zeros.par_iter().zip(&self.rates));
         let values = parameters.values_mut().par_iter_mut().zip(gradients).zip(&roles);
-        values.zip(state).for_each(|(((w, g), role), ((first, second), zeros))| {
+        values.zip(state).for_each(|(((w, g), role), ((first, second), (zeros, &(times, decays))))| {
             let Some(g) = g.as_ref().filter(|_| *role == Role::Trained) else { return };
             // Scales and biases are not decayed.
-            let shrink = if w.rank() > 1 { 1.0 - rate * decay } else { 1.0 };
+            let rate = rate * times;
+            let shrink = if w.rank() > 1 && decays { 1.0 - rate * decay } else { 1.0 };
             first.resize(g.len(), 0.0);
             let elements = w.data_mut().iter_mut().zip(g.data()).zip(first.iter_mut());
             match method {

@@ -120,7 +120,7 @@ impl<T: Element> Parameters<T> {
     }
 }
 
-fn stored<T: Element>(a: &Array<T>, dtype: DType) -> Tensor {
+pub(super) fn stored<T: Element>(a: &Array<T>, dtype: DType) -> Tensor {
     let narrow =
         |to: &dyn Fn(f32) -> [u8; 2]| -> Vec<u8> { a.data().iter().flat_map(|x| to(x.wide() as f32)).collect() };
     match dtype {

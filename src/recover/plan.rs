@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 use crate::ir::{Graph, Model, Node, NodeId, Type, ValueId};
 use crate::ops;
 use crate::ops::gradient::{Element, Rule, Value};
+use crate::ops::quant::quantize_linear::bounds;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -74,7 +75,8 @@ impl<T: Element> Plan<T> {
         let contexts = Contexts::new(model, graph);
         let rule = |id: NodeId| ops::spec(&graph.node(id).op).and_then(|s| s.gradient(&contexts.of(id)));
         let rules: HashMap<NodeId, Rule> = order.iter().filter_map(|&id| Some((id, rule(id)?))).collect();
-        let flow = Flow { graph, order: &order, rules: &rules };
+        let codes = codes(graph, &order, &rules);
+        let flow = Flow { graph, order: &order, rules: &rules, codes };
         let reaches = flow.reaching_outputs();
         let blocked = flow.blocked(&reaches);
         let (mut sources, mut frozen) = (HashSet::new(), vec![]);
@@ -167,16 +169,31 @@ fn observable(graph: &Graph, name: &str) -> Result<ValueId> {
     Ok(v)
 }
 
+/// Integers that QuantizeLinear makes, and what else has a rule makes of them: on the tape they are floats.
+fn codes(graph: &Graph, order: &[NodeId], rules: &HashMap<NodeId, Rule>) -> HashSet<ValueId> {
+    let mut found = HashSet::new();
+    for &id in order.iter().filter(|id| rules.contains_key(id)) {
+        let makes = graph.node(id).op.is("QuantizeLinear");
+        if makes || graph.node_inputs(id).first().copied().flatten().is_some_and(|v| found.contains(&v)) {
+            let of_codes = |v: &ValueId| graph.ty(*v).and_then(Type::elem).is_some_and(|e| bounds(e).is_some());
+            found.extend(graph.node_outputs(id).into_iter().flatten().filter(of_codes));
+        }
+    }
+    found
+}
+
 /// Which values gradients pass through.
 struct Flow<'a> {
     graph: &'a Graph,
     order: &'a [NodeId],
     rules: &'a HashMap<NodeId, Rule>,
+    /// Integers that stand for floats.
+    codes: HashSet<ValueId>,
 }
 
 impl Flow<'_> {
     fn is_float(&self, v: ValueId) -> bool {
-        self.graph.ty(v).and_then(Type::elem).is_none_or(|e| e.is_float())
+        self.codes.contains(&v) || self.graph.ty(v).and_then(Type::elem).is_none_or(|e| e.is_float())
     }
 
     fn floats(&self, values: Vec<Option<ValueId>>) -> Vec<ValueId> {

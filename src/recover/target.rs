@@ -27,6 +27,8 @@ pub enum LossKind {
     Probabilities,
     /// Mean squared error.
     Mse,
+    /// Squared error as a share of the teacher's squares.
+    Relative,
     /// One minus the cosine of rows.
     Cosine,
     /// Not compared.
@@ -40,6 +42,7 @@ impl LossKind {
             LossKind::Kl => "kl",
             LossKind::Probabilities => "probabilities",
             LossKind::Mse => "mse",
+            LossKind::Relative => "relative",
             LossKind::Cosine => "cosine",
             LossKind::None => "none",
         }
@@ -50,7 +53,14 @@ impl std::str::FromStr for LossKind {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let all = [LossKind::Kl, LossKind::Probabilities, LossKind::Mse, LossKind::Cosine, LossKind::None];
+        let all = [
+            LossKind::Kl,
+            LossKind::Probabilities,
+            LossKind::Mse,
+            LossKind::Relative,
+            LossKind::Cosine,
+            LossKind::None,
+        ];
         let found = all.into_iter().find(|k| k.name() == text);
         let names = all.map(LossKind::name).join(", ");
         found.ok_or_else(|| Error::usage(format!("no loss \"{text}\"; there are {names}")))
@@ -193,6 +203,7 @@ impl Targets {
                 LossKind::Kl => divergence(y, t, options.temperature),
                 LossKind::Probabilities => probability_divergence(y, t),
                 LossKind::Cosine => cosine_distance(y, t),
+                LossKind::Relative => relative_error(y, t),
                 LossKind::Mse | LossKind::None => squared_error(y, t),
             }
             .context(place)?;

@@ -2,14 +2,16 @@
 
 use super::augment::Augment;
 use super::checkpoint::{self, Checkpoint, State, fingerprint};
+use super::codes::Forms;
 use super::distill::{Distillation, Point, Status};
 use super::distill_options::{DistillOptions, LEARNING_RATE};
 use super::features::Feature;
-use super::optimizer::{Optimizer, clip, rate_at};
+use super::optimizer::{Optimizer, Rates, clip, rate_at};
 use super::random::Random;
 use super::samples::Samples;
 use super::tape::{Seed, Tape};
 use super::target::Targets;
+use super::training_form::TrainingForm;
 use super::{Network, Parameters, Role};
 use crate::error::{Error, Result};
 use crate::io::Feed;
@@ -37,6 +39,8 @@ pub(super) struct Run<'a> {
     training: Vec<usize>,
     held_out: Vec<usize>,
     parameters: Parameters<f32>,
+    /// What the parameters stand for.
+    forms: Forms,
     optimizer: Optimizer,
     random: Random,
     batch_statistics: bool,
@@ -55,7 +59,8 @@ impl<'a> Run<'a> {
     /// Prepares it: runs the teacher over all samples.
     pub fn new(
         network: &'a Network<f32>,
-        (teacher, student): (&Model, &Model),
+        teacher: &Model,
+        form: &TrainingForm,
         features: Vec<Feature>,
         samples: &'a Samples,
         options: &'a DistillOptions,
@@ -74,13 +79,14 @@ impl<'a> Run<'a> {
         }
         let mut held_out = order.split_off(samples.len() - options.held_out_of(samples.len()));
         held_out.sort_unstable();
-        let parameters = network.parameters()?;
+        let mut parameters = network.parameters()?;
+        let forms = form.forms(&mut parameters, options.latent);
         let augment = Augment { flip: options.flip, shift: options.shift };
         if !augment.is_nothing() && !samples.feed(0).values().any(Augment::takes) {
             return Err(Error::usage("flip and shift are for images: no input is float32 of rank 4"));
         }
         let names = features.iter().map(|f| f.name.clone()).collect();
-        let targets = Targets::new(teacher, student, features, samples, augment, options)?;
+        let targets = Targets::new(teacher, &form.model, features, samples, augment, options)?;
         let trained = network.trained(samples.feed(0))?;
         let sizes = trained.iter().zip(parameters.list()).filter(|(t, _)| **t);
         let elements = sizes.map(|(_, p)| p.dims.iter().product::<usize>());
@@ -98,7 +104,12 @@ impl<'a> Run<'a> {
                 report.frozen.first().map_or("it has no weights".into(), |f| format!("{}: {}", f.parameter, f.why));
             return Err(Error::usage(format!("nothing in the student can be trained ({why})")));
         }
-        let optimizer = Optimizer::new(options.optimizer, options.weight_decay as f32, &parameters, options.keep_zeros);
+        let rates = |k: usize, w: &Array<f32>| Rates {
+            rate: forms.rate(k),
+            decays: forms.is_plain(k),
+            keeps_zeros: options.keep_zeros && forms.keeps_zeros(k, w.data()),
+        };
+        let optimizer = Optimizer::new(options.optimizer, options.weight_decay as f32, &parameters, &rates);
         let has_statistics = parameters.list().iter().any(|p| p.role == Role::Statistic);
         let batch_statistics = options.batch_statistics
             && has_statistics
@@ -116,6 +127,7 @@ impl<'a> Run<'a> {
             training: order,
             held_out,
             parameters,
+            forms,
             optimizer,
             random,
             batch_statistics,
@@ -144,8 +156,9 @@ impl<'a> Run<'a> {
         let steps = self.options.passes().map_or(usize::MAX, |n| n.saturating_mul(self.steps_per_epoch()));
         while self.state.step < steps && self.done(steps) < 1.0 && !self.out_of_patience() {
             let batch = self.next_batch();
-            let rate = self.report.learning_rate * rate_at(self.done(steps), self.options.warm_up);
-            match self.step(&batch, rate as f32)? {
+            let done = self.done(steps);
+            let rate = self.report.learning_rate * rate_at(done, self.options.warm_up);
+            match self.step(&batch, rate as f32, done)? {
                 Some(loss) => self.state.losses.push(loss),
                 None => {
                     let error = self.not_finite(&batch, &format!("the loss of step {}", self.state.step + 1));
@@ -237,8 +250,8 @@ impl<'a> Run<'a> {
     }
 
     /// The last validation, where the run ended between two, and averages of statistics over whole batches; returns the best
-    /// parameters.
-    pub fn finish(mut self) -> Result<(Parameters<f32>, Distillation)> {
+    /// parameters, and what they stand for.
+    pub fn finish(mut self) -> Result<(Parameters<f32>, Forms, Distillation)> {
         let last = self.state.curve.last().map_or(0, |p| p.step);
         let is_sound = self.report.stopped.as_ref().is_none_or(|s| !s.contains("NaN"));
         if self.state.step > last && is_sound {
@@ -253,7 +266,8 @@ impl<'a> Run<'a> {
         }
         let State { step, before, best, best_step, curve, .. } = self.state;
         let seconds = self.earlier + self.start.elapsed().as_secs_f64();
-        Ok((self.best, Distillation { before, after: best, steps: step, best_step, curve, seconds, ..self.report }))
+        let report = Distillation { before, after: best, steps: step, best_step, curve, seconds, ..self.report };
+        Ok((self.best, self.forms, report))
     }
 
     /// Batches of samples as feeds that the model takes.
@@ -265,13 +279,14 @@ impl<'a> Run<'a> {
     }
 
     /// One step; `None` where the loss, or a gradient, is not finite.
-    fn step(&mut self, batch: &[usize], rate: f32) -> Result<Option<f64>> {
+    fn step(&mut self, batch: &[usize], rate: f32, done: f64) -> Result<Option<f64>> {
         let mut feeds = self.feeds(batch)?;
         for (feed, _) in &mut feeds {
             *feed = self.targets.augment.apply(feed, &mut self.random)?;
         }
         let count = feeds.len();
-        let found: Result<Vec<_>> = feeds.par_iter().map(|(feed, which)| self.gradient(feed, which)).collect();
+        let values = self.forms.values(&self.parameters, false);
+        let found: Result<Vec<_>> = feeds.par_iter().map(|(feed, which)| self.gradient(&values, feed, which)).collect();
         let (mut total, mut loss) = (None::<Vec<Option<Array<f32>>>>, 0.0);
         for (part, gradients, statistics) in found? {
             loss += part / count as f64;
@@ -290,6 +305,7 @@ impl<'a> Run<'a> {
             let by = 1.0 / count as f32;
             gradients.iter_mut().flatten().for_each(|g| *g = g.map(|x| x * by));
         }
+        self.forms.chain(&self.parameters, &mut gradients, done);
         let length = clip(&mut gradients, self.options.clip);
         if !(loss.is_finite() && length.is_finite()) {
             return Ok(None);
@@ -301,10 +317,11 @@ impl<'a> Run<'a> {
     #[allow(clippy::type_complexity)] // loss, gradients, statistics
     fn gradient(
         &self,
+        values: &Parameters<f32>,
         feed: &Feed,
         which: &[usize],
     ) -> Result<(f64, Vec<Option<Array<f32>>>, Vec<(usize, Array<f32>)>)> {
-        let tape = self.network.forward(&self.parameters, feed, self.batch_statistics)?;
+        let tape = self.network.forward(values, feed, self.batch_statistics)?;
         let (loss, seeds) = self.loss(&tape, feed, which, false)?;
         let statistics = tape.statistics().to_vec();
         let gradients = if loss.is_finite() { tape.backward(seeds)?.parameters } else { vec![] };
@@ -318,10 +335,10 @@ impl<'a> Run<'a> {
 
     /// Mean loss on what is held out, without augmentation, with stored statistics.
     fn validate(&self, parameters: &Parameters<f32>) -> Result<f64> {
-        let mut total = 0.0;
+        let (mut total, values) = (0.0, self.forms.values(parameters, true));
         for piece in self.held_out.chunks(self.options.batch) {
             let of = |(feed, which): &(Feed, Vec<usize>)| {
-                let tape = self.network.forward(parameters, feed, false)?;
+                let tape = self.network.forward(&values, feed, false)?;
                 Ok(self.loss(&tape, feed, which, true)?.0 * which.len() as f64)
             };
             let losses: Result<Vec<f64>> = self.feeds(piece)?.par_iter().map(of).collect();
@@ -336,8 +353,9 @@ impl<'a> Run<'a> {
         let mut sums: BTreeMap<usize, Array<f32>> = BTreeMap::new();
         let whole = self.training.chunks(self.options.batch).filter(|b| b.len() >= LEAST_ROWS);
         let batches: Vec<&[usize]> = whole.take(BATCHES).collect();
+        let values = self.forms.values(parameters, true);
         for batch in &batches {
-            let tape = self.network.forward(parameters, &self.samples.joined(batch)?, true)?;
+            let tape = self.network.forward(&values, &self.samples.joined(batch)?, true)?;
             for (k, value) in tape.statistics() {
                 sums.entry(*k).and_modify(|s| s.add(value)).or_insert_with(|| value.clone());
             }
@@ -352,7 +370,8 @@ impl<'a> Run<'a> {
     /// Finds the node to blame by running the batch again.
     fn not_finite(&self, batch: &[usize], what: &str) -> Error {
         let blame = |feed: &Feed| {
-            let tape = self.network.forward(&self.parameters, feed, self.batch_statistics).ok()?;
+            let values = self.forms.values(&self.parameters, false);
+            let tape = self.network.forward(&values, feed, self.batch_statistics).ok()?;
             tape.first_not_finite()
         };
         let node = self.feeds(batch).ok().and_then(|feeds| feeds.iter().find_map(|(feed, _)| blame(feed)));

@@ -511,4 +511,15 @@ pub const CASES: &[Case] = &[
     case("float[2,3] a", "float[] y", "", r#"y = Einsum <equation = "ij->j"> (a)"#),
     case("float[2,3] a, float[2,3,4] b", "float[] y", "", r#"y = Einsum <equation = "ij,ijk"> (a, b)"#),
     case("float[3,4] x, float lo, float hi", "float[] y", "", "y = Clip (x, lo, hi)").range(-1.0, 0.9),
+    // Codes that are learnt are floats; those that QuantizeLinear makes are in tests/quantized_students.rs.
+    case(
+        "float[2,3,2] x, float[3] s",
+        "float[] y",
+        "<uint8[3] z = {1, 0, 7}>",
+        "y = DequantizeLinear <axis = 1> (x, s, z)",
+    )
+    .refused(),
+    case("float[2,5] x, float[2,3] s", "float[] y", "", "y = DequantizeLinear <axis = 1, block_size = 2> (x, s)")
+        .opset(21)
+        .refused(),
 ];

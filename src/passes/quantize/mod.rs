@@ -17,6 +17,7 @@ mod qlinear;
 pub mod rounding;
 mod saturation;
 mod simulate;
+mod spell_out;
 mod split_gemm_bias;
 mod stored;
 mod structure;
@@ -37,6 +38,7 @@ pub use options::{
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};
 pub use simulate::{Rounded, Simulate, rounded_name, zero_point};
+pub use spell_out::SpellOut;
 pub use split_gemm_bias::SplitGemmBias;
 pub use stored::{DynamicLstm, StoreWeights, has_computed_weights};
 pub use structure::{Decision, Kind, Structure};

@@ -159,6 +159,23 @@ pub enum Rounding {
     /// One after the other, each making up for the errors of those before it, as the calibration data weigh them
     /// (Frantar et al., GPTQ, 2022).
     Gptq,
+    /// As `Gptq`, then each up or down from its weight by gradients of the error of block outputs and results (Nagel et al.,
+    /// AdaRound, 2020).
+    Adaround,
+    /// As `Gptq`, then codes, scales and biases by gradients of the same error (after Li et al., BRECQ, 2021).
+    Block,
+}
+
+impl Rounding {
+    /// Whether second-order statistics of the calibration data decide, at first.
+    pub fn has_feedback(self) -> bool {
+        self != Rounding::Nearest
+    }
+
+    /// Whether gradients decide in the end.
+    pub fn is_learned(self) -> bool {
+        matches!(self, Rounding::Adaround | Rounding::Block)
+    }
 }
 
 /// Spelling of a quantized graph.
@@ -301,7 +318,7 @@ impl QuantizeOptions {
         if self.activations.bits() == 16 && self.format == Format::Qlinear {
             return Err(Error::usage("QLinear operators take 8 bits: 16-bit activations need --format qdq"));
         }
-        let ahead = self.rounding == Rounding::Gptq || self.weight_bits < 8;
+        let ahead = self.rounding.has_feedback() || self.weight_bits < 8;
         if self.saturation_safe && self.mode != Mode::Weights && ahead {
             return Err(Error::usage("saturation-safe weights have 7 or 8 bits and are rounded to the nearest"));
         }
@@ -324,7 +341,7 @@ impl QuantizeOptions {
                 "dynamic quantization rounds weights to the nearest of 8 bits: use --mode static or weights for anything else",
             ));
         }
-        let fine = self.weight_bits < 8 || self.rounding == Rounding::Gptq || self.mode == Mode::Weights;
+        let fine = self.weight_bits < 8 || self.rounding.has_feedback() || self.mode == Mode::Weights;
         if fine && !self.per_channel {
             return Err(Error::usage(
                 "one scale for a whole weight is for 8 bits, rounded to nearest, beside 8-bit activations: leave out --per-tensor",

@@ -75,9 +75,8 @@ mod tests {
         let x = polish(&p, &start, &keep);
         for row in 0..2 {
             let stays: Vec<usize> = (0..n).filter(|k| keep[row * n + k]).collect();
-            let c = |i: usize, j: usize| p.c[i * n + j];
-            let mut a: Vec<f64> =
-                stays.iter().flat_map(|&i| stays.iter().map(move |&j| (i, j))).map(|(i, j)| c(i, j)).collect();
+            let pairs = stays.iter().flat_map(|&i| stays.iter().map(move |&j| (i, j)));
+            let mut a: Vec<f64> = pairs.map(|(i, j)| p.c[i * n + j]).collect();
             let b: Vec<f64> = stays.iter().map(|k| p.b[row * n + k]).collect();
             let want = solve(&mut a, &b).unwrap();
             for (k, want) in stays.iter().zip(want) {
