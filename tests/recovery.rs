@@ -69,7 +69,9 @@ fn zeros_stay_zeros_in_recovery() {
     for goal in [Goal::Sparsity(0.7), Goal::Pattern("2:4".parse().unwrap())] {
         let mut model = original.clone();
         let options = SparsifyOptions { goal: Some(goal), ..SparsifyOptions::default() };
-        let step = SparsifyStep { options, recover: Some(recovery(1.0)), ..SparsifyStep::default() };
+        let mut recover = recovery(1.0);
+        recover.options.epochs = Some(12);
+        let step = SparsifyStep { options, recover: Some(recover), ..SparsifyStep::default() };
         let cx = PassContext::default();
         let (_, report, recovered) = sardonyx::recipe::sparsify(&mut model, &step, &cx, None, &Silent).unwrap();
         let recovered = recovered.unwrap();

@@ -134,23 +134,33 @@ pub fn select(
     options: &PruneOptions,
 ) -> Result<Selected> {
     options.check()?;
-    let candidates = candidates(model, groups, importance, options)?;
+    let budget = Budget::new(model);
+    let (goal, macs) = match options.target {
+        Target::Ratio(ratio) => (ratio, None),
+        Target::Macs(left) => (left, Some(true)),
+        Target::Params(left) => (left, Some(false)),
+        Target::Latency(_) => {
+            return Err(Error::unsupported("a share of the time is for whoever can execute the model"));
+        }
+    };
+    let cost = |cut: &Cut| if macs == Some(true) { budget.macs(cut) } else { budget.params(cut) };
+    // What a channel saves of what is to be saved: losses are only worth comparing for the same savings (as Liu et al., Group
+    // Fisher Pruning, 2021, section 3.3 divides by memory).
+    let price = |group: usize| {
+        let one = Cut::without(&model.graph, groups, [(group, 0)].into_iter());
+        cost(&Cut::default()).saturating_sub(cost(&one)).max(1) as f64
+    };
+    let price: Option<&dyn Fn(usize) -> f64> = if macs.is_some() { Some(&price) } else { None };
+    let candidates = candidates(model, groups, importance, (options, price))?;
     let at = |strength: f64| -> (Vec<(usize, usize)>, Cut) {
         let removed: Vec<(usize, usize)> =
             counts(&candidates, options, strength).into_iter().flat_map(|(c, n)| first(c, n)).collect();
         let cut = Cut::without(&model.graph, groups, removed.iter().copied());
         (removed, cut)
     };
-    let budget = Budget::new(model);
-    let (goal, macs) = match options.target {
-        Target::Ratio(ratio) => return Ok(finish(groups, at(ratio), None)),
-        Target::Macs(left) => (left, true),
-        Target::Params(left) => (left, false),
-        Target::Latency(_) => {
-            return Err(Error::unsupported("a share of the time is for whoever can execute the model"));
-        }
-    };
-    let cost = |cut: &Cut| if macs { budget.macs(cut) } else { budget.params(cut) };
+    if macs.is_none() {
+        return Ok(finish(groups, at(goal), None));
+    }
     let bound = goal * cost(&Cut::default()) as f64;
     // More strength never costs more: bisection to the least that is enough.
     let (mut low, mut high) = (0.0, 1.0);
@@ -181,7 +191,7 @@ fn candidates(
     model: &Model,
     groups: &AxisGroups,
     importance: &dyn Importance,
-    options: &PruneOptions,
+    (options, price): (&PruneOptions, Option<&dyn Fn(usize) -> f64>),
 ) -> Result<Vec<Candidate>> {
     let selection = Selection::of(&options.include, &options.exclude)?;
     selection.check(&model.graph)?;
@@ -192,7 +202,14 @@ fn candidates(
             continue;
         }
         let scores = importance.scores(model, groups, group)?;
-        let scores = if importance.comparable() { scores } else { normalized(scores) };
+        let scores = match price {
+            _ if !importance.comparable() => normalized(scores),
+            Some(price) => {
+                let price = price(k);
+                scores.into_iter().map(|s| s / price).collect()
+            }
+            None => scores,
+        };
         let mut order: Vec<usize> = (0..scores.len()).collect();
         order.sort_by(|&a, &b| scores[a].total_cmp(&scores[b]).then(b.cmp(&a)));
         found.push(Candidate { group: k, order, scores, width: group.multiplicity(&model.graph) });
