@@ -140,7 +140,13 @@ fn turned(dims: &[usize], (found, mask): &(Vec<usize>, Vec<bool>)) -> Vec<bool> 
 
 fn through_dequantize(graph: &Graph, v: ValueId) -> Option<(ValueId, Option<ValueId>)> {
     let (node, _) = graph.producer(v)?;
-    graph.node(node).op.is("DequantizeLinear").then(|| (graph.input(node, 0).unwrap(), graph.input(node, 2)))
+    if !graph.node(node).op.is("DequantizeLinear") {
+        return None;
+    }
+    // Codes of fewer than 8 bits are stored in 4 and cast.
+    let codes = graph.input(node, 0).unwrap();
+    let cast = graph.producer(codes).filter(|(n, _)| graph.node(*n).op.is("Cast"));
+    Some((cast.map_or(codes, |(n, _)| graph.input(n, 0).unwrap()), graph.input(node, 2)))
 }
 
 #[test]
