@@ -12,10 +12,10 @@ use std::path::PathBuf;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub struct DistillOptions {
-    /// Samples of one step; absent: [`BATCH`], in recovery fewer where no BatchNormalization needs as many.
+    /// Samples of one step; absent: 64, in recovery fewer where no BatchNormalization needs as many.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub batch: Option<usize>,
-    /// Passes over the training samples; absent: as many as fit into the minutes, or [`EPOCHS`] where there is no limit.
+    /// Passes over the training samples; absent: as many as fit into the minutes, or 30 where there is no limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub epochs: Option<usize>,
     /// Minutes after which training ends, whatever is left of it.
@@ -23,7 +23,7 @@ pub struct DistillOptions {
     pub minutes: Option<f64>,
     /// The optimizer.
     pub optimizer: Method,
-    /// Largest learning rate; absent: [`LEARNING_RATE`], in recovery what suits a model that starts close to its teacher.
+    /// Largest learning rate; absent: 0.002, in recovery what suits a model that starts close to its teacher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub learning_rate: Option<f64>,
     /// Share of each weight that a step of learning rate 1 takes away.
@@ -126,7 +126,7 @@ impl DistillOptions {
     pub fn for_rounding() -> Self {
         Self {
             batch: Some(32),
-            epochs: Some(16),
+            epochs: Some(8),
             learning_rate: Some(1e-3),
             weight_decay: 0.0,
             feature_weight: 1.0,

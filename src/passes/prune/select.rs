@@ -147,7 +147,7 @@ pub fn select(
     // What a channel saves of what is to be saved: losses are only worth comparing for the same savings (as Liu et al., Group
     // Fisher Pruning, 2021, section 3.3 divides by memory).
     let price = |group: usize| {
-        let one = Cut::without(&model.graph, groups, [(group, 0)].into_iter());
+        let one = Cut::without(&model.graph, groups, [(group, 0)]);
         cost(&Cut::default()).saturating_sub(cost(&one)).max(1) as f64
     };
     let price: Option<&dyn Fn(usize) -> f64> = if macs.is_some() { Some(&price) } else { None };

@@ -33,7 +33,7 @@ const WORTH: f64 = 1e-2;
 /// Why it is equal: factors are positive, so they pass through what is homogeneous; sums are of terms with equal factors.
 ///
 /// With statistics of the values around, the factors are instead those with the least rounding noise at the model's outputs,
-/// where the ranges of values count as much as those of weights: see [`noise`].
+/// where the ranges of values count as much as those of weights: see the documentation of the module `noise`.
 #[derive(Default)]
 pub struct EqualizeChannels {
     /// What quantization makes of weights and values.
