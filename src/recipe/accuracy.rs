@@ -20,9 +20,11 @@ use std::time::Instant;
 const EQUALIZATION_SAMPLES: usize = 64;
 /// Columns of a layer's input that strengths of migration are tried on.
 const MIGRATION_COLUMNS: usize = 512;
-/// Columns of a layer's input that ranges are tried on. The best range hangs on rare large values: with 512, ranges of
-/// ResNet-20 clipped too much.
-const CLIP_COLUMNS: usize = 2048;
+/// Least and most columns of a layer's input that ranges are tried on. The best range hangs on rare large values: with 512,
+/// ranges of ResNet-20 clipped too much; in large models they are what time allows.
+const CLIP_COLUMNS: (usize, usize) = (512, 2048);
+/// Products of a column and a weight's element, over all layers, that each range tried may take.
+const CLIP_WORK: usize = 1 << 31;
 
 /// What changes the ranges of values, and so comes before they are collected.
 pub(super) fn rescale(
@@ -94,7 +96,8 @@ pub(super) fn clip(
     let start = Instant::now();
     let graph = &model.graph;
     let search = ClipSearch::of(model, plan);
-    let samples = collect_samples(model, step, (search.wanted(graph), CLIP_COLUMNS), "clip-search", progress)?;
+    let columns = (CLIP_WORK / search.work(graph).max(1)).clamp(CLIP_COLUMNS.0, CLIP_COLUMNS.1);
+    let samples = collect_samples(model, step, (search.wanted(graph), columns), "clip-search", progress)?;
     let first = |group: usize| plan.groups.sources(group).first().map(|&v| graph.name(v).to_string());
     let found = search.search(graph, plan, &samples, |group| {
         let range = |method| {

@@ -8,7 +8,7 @@ use super::trial::{Layer, Trial};
 use crate::analysis::shapes::Contexts;
 use crate::calibrate::Sample;
 use crate::error::{Context, Result};
-use crate::ir::{Graph, Model, NodeId, Port, ValueId};
+use crate::ir::{Graph, Model, NodeId, Port, Tensor, ValueId};
 use crate::math::Unfold;
 use crate::ops;
 use crate::ops::spec::{ComputeRole, Purpose};
@@ -64,6 +64,14 @@ impl ClipSearch {
     /// What to sample, in the order in which [`ClipSearch::search`] takes it.
     pub fn wanted(&self, graph: &Graph) -> Vec<(String, Unfold)> {
         self.inputs.iter().map(|i| (graph.name(i.value).to_string(), i.unfold.clone())).collect()
+    }
+
+    /// Elements of the weights that each column tried goes through.
+    pub fn work(&self, graph: &Graph) -> usize {
+        let weight = |(id, role): &(NodeId, ComputeRole)| {
+            graph.input(*id, role.weight).and_then(|w| graph.constant(w)).map_or(0, Tensor::len)
+        };
+        self.inputs.iter().flat_map(|i| &i.layers).map(weight).sum()
     }
 
     /// The range of each scale group with the least error of the outputs of the layers that take its values. `ranges` gives
