@@ -41,9 +41,27 @@ pub struct Measured {
 impl Measured {
     /// Largest squared relative L2 of an output: errors of layers add up in it, as far as they do not depend on each other.
     pub fn energy(&self) -> f64 {
-        let worst = |o: &OutputDrift| if o.non_finite > 0 { f64::INFINITY } else { o.relative_l2 * o.relative_l2 };
-        self.outputs.iter().map(worst).fold(0.0, f64::max)
+        worst(&self.outputs).powi(2)
     }
+}
+
+/// Largest relative L2 of an output; infinite where one has NaN or infinities that the original has not.
+pub(super) fn worst(outputs: &[OutputDrift]) -> f64 {
+    let of = |o: &OutputDrift| if o.non_finite > 0 { f64::INFINITY } else { o.relative_l2 };
+    outputs.iter().map(of).fold(0.0, f64::max)
+}
+
+/// The model quantized so, and how far its outputs are from the original's.
+pub(super) fn quantized_drift(
+    original: &Model,
+    step: &QuantizeStep,
+    data: &Dataset,
+    batch: usize,
+) -> Result<(Model, Vec<OutputDrift>)> {
+    let mut model = original.clone();
+    quantize(&mut model, step, &PassContext::default(), None, &Silent)?;
+    let outputs = drift::compare(original, &model, data, batch, &|| {})?;
+    Ok((model, outputs))
 }
 
 /// A model with its data.
@@ -102,9 +120,7 @@ impl<'a> Trial<'a> {
     pub fn measure(&self, assignment: &Assignment) -> Result<Measured> {
         let mut step = self.step.clone();
         step.options.nodes.extend(assignment.iter().map(|(name, p)| (pattern(name), *p)));
-        let mut model = self.original.clone();
-        quantize(&mut model, &step, &PassContext::default(), None, &Silent)?;
-        let outputs = drift::compare(self.original, &model, &self.data, self.batch, &|| {})?;
+        let (model, outputs) = quantized_drift(self.original, &step, &self.data, self.batch)?;
         Ok(Measured { outputs, bytes: io::encoded_size(&model)? })
     }
 

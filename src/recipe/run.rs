@@ -164,8 +164,8 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
         let prior = model.clone();
         let (mut step, trials) = keep_what_helps(&model, step, progress)?;
         report.trials = trials;
-        if let (Some(options), Some(judge)) = (&step.search.clone(), &recipe.validate) {
-            let searched = search(&model, &step, options, judge, progress)?;
+        if let (Some(options), Some(judge)) = (step.search.clone(), &recipe.validate) {
+            let searched = search(&model, &step, &options, judge, progress)?;
             step.options.nodes.extend(searched.assignment.iter().map(|(name, p)| (pattern(name), *p)));
             report.search = Some(searched);
         }

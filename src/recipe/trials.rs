@@ -3,15 +3,13 @@
 //! Each of them lowers an error that it sees, of a weight or of one layer's output. What they do together to the outputs of
 //! the model is another matter, and measured here.
 
-use super::layers::PROBE_SAMPLES;
-use super::progress::{Progress, Silent};
-use super::quantize::{DEFAULT_BATCH, open_data, quantize};
+use super::layers::{PROBE_SAMPLES, quantized_drift, worst};
+use super::progress::Progress;
+use super::quantize::{DEFAULT_BATCH, open_data};
 use super::schema::QuantizeStep;
-use crate::drift;
 use crate::error::Result;
 use crate::io::Dataset;
 use crate::ir::Model;
-use crate::passes::PassContext;
 use crate::passes::quantize::{Migrate, Mode, QuantizeOptions, Rounding};
 use serde::Serialize;
 
@@ -135,8 +133,6 @@ pub(super) fn keep_what_helps(
 
 /// Relative L2 of the worst output of the model quantized so.
 fn error(model: &Model, step: &QuantizeStep, data: &Dataset) -> Result<f64> {
-    let mut quantized = model.clone();
-    quantize(&mut quantized, step, &PassContext::default(), None, &Silent)?;
-    let outputs = drift::compare(model, &quantized, data, step.batch.unwrap_or(DEFAULT_BATCH), &|| {})?;
-    Ok(outputs.iter().map(|o| if o.non_finite > 0 { f64::INFINITY } else { o.relative_l2 }).fold(0.0, f64::max))
+    let (_, outputs) = quantized_drift(model, step, data, step.batch.unwrap_or(DEFAULT_BATCH))?;
+    Ok(worst(&outputs))
 }

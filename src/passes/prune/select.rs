@@ -144,11 +144,12 @@ pub fn select(
         }
     };
     let cost = |cut: &Cut| if macs == Some(true) { budget.macs(cut) } else { budget.params(cut) };
+    let whole = cost(&Cut::default());
     // What a channel saves of what is to be saved: losses are only worth comparing for the same savings (as Liu et al., Group
     // Fisher Pruning, 2021, section 3.3 divides by memory).
     let price = |group: usize| {
         let one = Cut::without(&model.graph, groups, [(group, 0)]);
-        cost(&Cut::default()).saturating_sub(cost(&one)).max(1) as f64
+        whole.saturating_sub(cost(&one)).max(1) as f64
     };
     let price: Option<&dyn Fn(usize) -> f64> = if macs.is_some() { Some(&price) } else { None };
     let candidates = candidates(model, groups, importance, (options, price))?;
@@ -161,7 +162,7 @@ pub fn select(
     if macs.is_none() {
         return Ok(finish(groups, at(goal), None));
     }
-    let bound = goal * cost(&Cut::default()) as f64;
+    let bound = goal * whole as f64;
     // More strength never costs more: bisection to the least that is enough.
     let (mut low, mut high) = (0.0, 1.0);
     for _ in 0..24 {
@@ -169,7 +170,7 @@ pub fn select(
         if cost(&at(middle).1) as f64 > bound { low = middle } else { high = middle }
     }
     let result = at(high);
-    let share = cost(&result.1) as f64 / cost(&Cut::default()).max(1) as f64;
+    let share = cost(&result.1) as f64 / whole.max(1) as f64;
     let note = (share > goal + 1e-9).then(|| {
         format!("{:.1}% stay, although {:.1}% were asked for: nothing more may go", 100.0 * share, 100.0 * goal)
     });

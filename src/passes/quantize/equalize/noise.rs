@@ -122,15 +122,15 @@ impl<'a> Noise<'a> {
     pub fn settle(&self, start: &Factors) -> Option<(Factors, f64)> {
         let none: Factors = self.channels.iter().map(|&n| vec![0.0; n]).collect();
         let start: Factors = start.iter().map(|f| f.iter().map(|s| s.ln()).collect()).collect();
-        let without = self.noise(&none, None, &mut none.clone());
-        let mut best = (self.noise(&start, None, &mut none.clone()), start);
+        let without = self.value(&none);
+        let mut best = (self.value(&start), start);
         if without < best.0 {
-            best = (without, none.clone());
+            best = (without, none);
         }
         let mut at = best.1.clone();
         for (p, steps) in STAGES {
             self.descend(&mut at, p, steps);
-            let found = self.noise(&at, None, &mut none.clone());
+            let found = self.value(&at);
             if found < best.0 {
                 best = (found, at.clone());
             }
@@ -156,6 +156,11 @@ impl<'a> Noise<'a> {
                 }
             }
         }
+    }
+
+    /// The noise with factors `exp(at)`.
+    fn value(&self, at: &Factors) -> f64 {
+        self.noise(at, None, &mut vec![])
     }
 
     /// The noise with factors `exp(at)`: with maxima, or with `p`-norms in their place and derivatives added to `slope`.
@@ -333,7 +338,7 @@ mod tests {
         let noise = noise(&x, &y, &z, false);
         let (factors, left) = noise.settle(&vec![vec![1.0; 3]]).unwrap();
         let logarithms = vec![factors[0].iter().map(|f| f.ln()).collect::<Vec<f64>>()];
-        let value = |at: &Factors| noise.noise(at, None, &mut vec![vec![0.0; 3]]);
+        let value = |at: &Factors| noise.value(at);
         let before = value(&vec![vec![0.0; 3]]);
         assert!((value(&logarithms) / before - left).abs() < 1e-9 && left < 0.9, "{left}");
         // Every other start is no better: the sum is not convex, but small.
