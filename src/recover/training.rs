@@ -27,6 +27,9 @@ const VALIDATIONS: usize = 30;
 /// What a step moves stored statistics by, as in PyTorch.
 const STATISTICS_MOMENTUM: f32 = 0.1;
 
+/// Samples of a part of a batch: parts run side by side, and what a layer makes of one stays in the cache for the next.
+const PART: usize = 16;
+
 /// Fewer rows than this make no statistics of a batch.
 const LEAST_ROWS: usize = 8;
 
@@ -270,12 +273,14 @@ impl<'a> Run<'a> {
         Ok((self.best, self.forms, report))
     }
 
-    /// Batches of samples as feeds that the model takes.
+    /// Samples as feeds that the model takes: parts of a batch, or the whole where normalization goes by its statistics.
     fn feeds(&self, which: &[usize]) -> Result<Vec<(Feed, Vec<usize>)>> {
-        if self.samples.joinable() {
-            return Ok(vec![(self.samples.joined(which)?, which.to_vec())]);
-        }
-        Ok(which.iter().map(|&i| (self.samples.feed(i).clone(), vec![i])).collect())
+        let size = match self.samples.joinable() {
+            true if self.batch_statistics => which.len(),
+            true => PART,
+            false => return Ok(which.iter().map(|&i| (self.samples.feed(i).clone(), vec![i])).collect()),
+        };
+        which.chunks(size).map(|part| Ok((self.samples.joined(part)?, part.to_vec()))).collect()
     }
 
     /// One step; `None` where the loss, or a gradient, is not finite.
@@ -284,12 +289,15 @@ impl<'a> Run<'a> {
         for (feed, _) in &mut feeds {
             *feed = self.targets.augment.apply(feed, &mut self.random)?;
         }
-        let count = feeds.len();
         let values = self.forms.values(&self.parameters, false);
         let found: Result<Vec<_>> = feeds.par_iter().map(|(feed, which)| self.gradient(&values, feed, which)).collect();
         let (mut total, mut loss) = (None::<Vec<Option<Array<f32>>>>, 0.0);
-        for (part, gradients, statistics) in found? {
-            loss += part / count as f64;
+        for ((part, mut gradients, statistics), (_, which)) in found?.into_iter().zip(&feeds) {
+            let share = which.len() as f64 / batch.len() as f64;
+            loss += part * share;
+            if share < 1.0 {
+                gradients.iter_mut().flatten().for_each(|g| *g = g.map(|x| x * share as f32));
+            }
             match &mut total {
                 None => total = Some(gradients),
                 Some(total) => add_all(total, gradients),
@@ -301,10 +309,6 @@ impl<'a> Run<'a> {
             }
         }
         let mut gradients = total.unwrap_or_default();
-        if count > 1 {
-            let by = 1.0 / count as f32;
-            gradients.iter_mut().flatten().for_each(|g| *g = g.map(|x| x * by));
-        }
         self.forms.chain(&self.parameters, &mut gradients, done);
         let length = clip(&mut gradients, self.options.clip);
         if !(loss.is_finite() && length.is_finite()) {

@@ -7,6 +7,7 @@ mod kernels;
 mod lower;
 mod magnitudes;
 mod program;
+mod ranked;
 mod regress;
 mod runner;
 mod segment;

@@ -17,9 +17,9 @@ pub use allow::{runs, unsupported};
 pub(super) use copy::prepared;
 pub(super) use half::{has_half, to_single};
 
-use super::kernels;
 use super::program::Scope;
 use super::tensor::tract_error;
+use super::{kernels, ranked};
 use crate::error::{Context, Error, Result};
 use crate::io::model_to_proto;
 use crate::ir::{DType, Graph, MICROSOFT, Model, NodeId, Tensor, TensorData, TensorType, Type};
@@ -43,6 +43,7 @@ pub(super) fn lower(mut graph: Graph, scope: &Scope) -> Result<InferenceModel> {
     drop(bytes);
     let mut tract = tract_onnx::onnx().with_ignore_value_info(true).with_ignore_output_shapes(true);
     kernels::register(&mut tract.op_register);
+    ranked::register(&mut tract.op_register);
     tract.model_for_proto_model(&message).map_err(tract_error).context(|| "lowering")
 }
 
