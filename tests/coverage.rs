@@ -364,11 +364,28 @@ fn sensitivity_ranks_the_layers() {
     let data = Some(digits("digits_calib.npz"));
     let step = QuantizeStep { data: data.clone(), samples: Some(16), ..QuantizeStep::default() };
     let judge = ValidateStep { data, samples: Some(16), ..ValidateStep::default() };
-    let report = sensitivity_file(&digits("digits_resnet_dynamo.onnx"), &step, &judge, &Silent).unwrap();
+    let report = sensitivity_file(&digits("digits_resnet_dynamo.onnx"), &step, &judge, false, &Silent).unwrap();
     assert_eq!((report.layers.len(), report.unnamed), (7, 0));
     assert!(report.layers.iter().all(|l| l.alone > 0.0 && l.alone < 2.0 * report.all));
     let most = report.layers.iter().map(|l| l.left_out).fold(f64::INFINITY, f64::min);
     assert!(most < report.all, "leaving the worst layer in float helps");
+}
+
+#[test]
+fn the_fisher_information_expects_less_of_finer_scales() {
+    let data = Some(digits("digits_calib.npz"));
+    let judge = ValidateStep { data: data.clone(), samples: Some(16), ..ValidateStep::default() };
+    let expected = |per_channel: bool| -> Vec<f64> {
+        let options = QuantizeOptions { per_channel, ..QuantizeOptions::default() };
+        let step = QuantizeStep { data: data.clone(), samples: Some(16), options, ..QuantizeStep::default() };
+        let report = sensitivity_file(&digits("digits_resnet_dynamo.onnx"), &step, &judge, true, &Silent).unwrap();
+        assert!(report.render().contains("expected loss"));
+        report.layers.iter().map(|l| l.fisher.unwrap()).collect()
+    };
+    let (fine, coarse) = (expected(true), expected(false));
+    assert!(fine.iter().zip(&coarse).all(|(f, c)| *f > 0.0 && f <= c), "{fine:?} {coarse:?}");
+    // 8 bits cost this model next to nothing: less than a hundredth of a nat.
+    assert!(fine.iter().sum::<f64>() < coarse.iter().sum::<f64>() && coarse.iter().sum::<f64>() < 1e-2);
 }
 
 #[test]

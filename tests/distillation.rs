@@ -26,7 +26,7 @@ fn data(model: &Model, samples: usize) -> Dataset {
 }
 
 fn quick() -> DistillOptions {
-    DistillOptions { epochs: Some(4), batch: Some(32), learning_rate: Some(5e-3), ..DistillOptions::default() }
+    DistillOptions { epochs: Some(4), batch: Some(32), learning_rates: vec![5e-3], ..DistillOptions::default() }
 }
 
 fn run(student: &mut Model, samples: usize, options: &DistillOptions) -> Result<Distillation, Error> {
@@ -73,6 +73,30 @@ fn the_result_does_not_depend_on_threads() {
         })
     };
     assert_eq!(train(1), train(3));
+}
+
+#[test]
+fn trials_choose_the_learning_rate() {
+    let train = |threads: usize, rates: &[f64]| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let mut model = student();
+            let options = DistillOptions { epochs: Some(33), learning_rates: rates.to_vec(), ..quick() };
+            let report = run(&mut model, 144, &options).unwrap();
+            (report, weights(&model))
+        })
+    };
+    // 130 samples, five steps each: 165 steps, of which a trial takes six.
+    let (up, first) = train(1, &[1e-7, 1e-6, 3e-3, 1e6]);
+    let tried: Vec<f64> = up.tried_rates.iter().map(|t| t.rate).collect();
+    assert!(up.learning_rate == 3e-3 && tried == [1e-6, 3e-3, 1e6] && up.steps == 165, "{up:?}");
+    assert_eq!(first, train(3, &[1e-7, 1e-6, 3e-3, 1e6]).1);
+    let (down, _) = train(2, &[3e-3, 1e3, 1e6]);
+    assert_eq!(down.learning_rate, 3e-3, "{down:?}");
+    // Too short a run for trials.
+    let mut model = student();
+    let report = run(&mut model, 64, &DistillOptions { learning_rates: vec![1e-3, 3e-3], ..quick() }).unwrap();
+    assert!(report.tried_rates.is_empty() && report.learning_rate == 1e-3);
 }
 
 #[test]
@@ -136,7 +160,7 @@ fn a_fixed_batch_of_one_is_trained_sample_by_sample() {
     let few: Vec<f32> = image.to_f32().unwrap()[..96 * 64].to_vec();
     write_npz(&path, &[("image".into(), Tensor::from_f32(&[96, 1, 8, 8], &few))]).unwrap();
     let data = Dataset::open(&path, &model.graph, None).unwrap();
-    let options = DistillOptions { epochs: Some(10), learning_rate: Some(0.05), ..quick() };
+    let options = DistillOptions { epochs: Some(10), learning_rates: vec![0.05], ..quick() };
     let report = distill(&teacher(), &mut model, &data, &options, &mut |_| true).unwrap();
     assert!(report.after < 0.9 * report.before, "{report:?}");
 }

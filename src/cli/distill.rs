@@ -155,7 +155,7 @@ impl Distill {
                 OptimizerArg::Adamw => Method::AdamW,
                 OptimizerArg::Sgd => Method::Sgd,
             },
-            learning_rate: Some(self.learning_rate),
+            learning_rates: vec![self.learning_rate],
             weight_decay: self.weight_decay,
             warm_up: self.warm_up,
             clip: self.clip,

@@ -18,12 +18,15 @@ pub struct RecoverArgs {
     /// Data for --recover (default: those of --data): the more, the better.
     #[arg(long, value_name = "FILE|FOLDER", requires = "recover")]
     recover_data: Option<PathBuf>,
-    /// Samples of one step of --recover (default: 64, or 16 where no BatchNormalization needs more).
+    /// Samples of one step of --recover (default: 64, or 32 where no BatchNormalization needs more).
     #[arg(long, value_name = "N", requires = "recover")]
     recover_batch: Option<usize>,
-    /// Largest learning rate of --recover (default: 0.001, or 0.0001 where no BatchNormalization keeps values in range).
+    /// Largest learning rate of --recover (default: what helps most in short trials, between 0.0001 and 0.003).
     #[arg(long, value_name = "X", requires = "recover")]
     learning_rate: Option<f64>,
+    /// Weight of the values between blocks in the loss of --recover (default: 50).
+    #[arg(long, value_name = "X", requires = "recover")]
+    feature_weight: Option<f64>,
     /// Write the learning curve of --recover as a web page that needs no other file.
     #[arg(long, value_name = "FILE.html", requires = "recover")]
     pub html: Option<PathBuf>,
@@ -48,13 +51,15 @@ impl RecoverArgs {
     /// The step, if there is one.
     pub fn step(&self) -> Option<RecoverStep> {
         let MethodArg::Distill = self.recover?;
+        let usual = DistillOptions::for_recovery();
         let options = DistillOptions {
             batch: self.recover_batch,
             minutes: Some(self.minutes),
-            learning_rate: self.learning_rate,
             flip: self.flip,
             shift: self.shift,
             resume: self.resume.clone(),
+            learning_rates: self.learning_rate.map_or(usual.learning_rates, |rate| vec![rate]),
+            feature_weight: self.feature_weight.unwrap_or(usual.feature_weight),
             ..DistillOptions::for_recovery()
         };
         Some(RecoverStep {

@@ -25,6 +25,11 @@ pub struct Sensitivity {
     /// A recipe whose [quantize] section says how to quantize; its data are used where --data is absent.
     #[arg(long, value_name = "FILE.toml")]
     recipe: Option<PathBuf>,
+    /// Also predict it from gradients: by how much rounding the weight is expected to raise the loss, from the Fisher
+    /// information of each weight. The loss is that of the labels where --label names them, else the divergence from the
+    /// model's own output.
+    #[arg(long)]
+    fisher: bool,
 }
 
 impl Sensitivity {
@@ -44,7 +49,7 @@ impl Sensitivity {
             step.state = judge.state.clone();
         }
         let bar = Bar::new(common.quiet);
-        let report = recipe::sensitivity_file(&self.model, &step, &judge, &bar)?;
+        let report = recipe::sensitivity_file(&self.model, &step, &judge, self.fisher, &bar)?;
         if common.json {
             output::print_json(&report)?;
         } else {

@@ -34,11 +34,8 @@ pub struct Recovered {
     pub report: Distillation,
 }
 
-/// Largest learning rates of models that start close to their teacher: with BatchNormalization, and without.
-const RATES: (f64, f64) = (1e-3, 1e-4);
-
 /// Samples of one step where no BatchNormalization needs more: more steps are worth more than better ones.
-const FEW: usize = 16;
+const FEW: usize = 32;
 
 /// How many of `samples` a model may be fitted on before it is trained on the same data: the others are held out.
 pub(super) fn left_for_fit(step: Option<&RecoverStep>, own: Option<&Path>, samples: usize) -> usize {
@@ -65,9 +62,7 @@ pub(super) fn recover(
     data.limit(step.samples.unwrap_or(usize::MAX));
     let untrained = model.clone();
     let normalized = recover::parameters_of(model).iter().any(|p| p.role == recover::Role::Statistic);
-    let usual = if normalized { RATES.0 } else { RATES.1 };
     let options = DistillOptions {
-        learning_rate: step.options.learning_rate.or(Some(usual)),
         batch: step.options.batch.or(if normalized { None } else { Some(FEW) }),
         hold_out_last: step.options.hold_out_last || fitted,
         ..step.options.clone()
@@ -116,6 +111,10 @@ pub(super) fn render(d: &Distillation, out: &mut String) {
     let kinds: Vec<String> = d.losses.iter().map(|(name, kind)| format!("{name} {}", kind.name())).collect();
     let _ =
         writeln!(out, "loss: {}; held out {:.5} -> {:.5} (step {})", kinds.join(", "), d.before, d.after, d.best_step);
+    if !d.tried_rates.is_empty() {
+        let tried: Vec<String> = d.tried_rates.iter().map(|t| format!("{} {:.5}", t.rate, t.validation)).collect();
+        let _ = writeln!(out, "learning rate {}: held out after a trial {}", d.learning_rate, tried.join(", "));
+    }
     if !d.features.is_empty() {
         let _ = writeln!(out, "features: {}", d.features.join(", "));
     }

@@ -17,6 +17,20 @@ pub struct GroupsReport {
     pub model: String,
     /// The groups in execution order.
     pub groups: Vec<GroupRow>,
+    /// Nodes with weights in their bodies, which are not pruned.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bodies: Vec<BodyRow>,
+}
+
+/// A node with bodies.
+#[derive(Clone, Debug, Serialize)]
+pub struct BodyRow {
+    /// Its name and operator.
+    pub node: String,
+    /// Constants of rank 2 or more in them, bodies in bodies included.
+    pub weights: usize,
+    /// Their numbers.
+    pub elements: usize,
 }
 
 /// One group.
@@ -61,7 +75,24 @@ pub fn groups_file(path: &Path, allow_inexact: bool) -> Result<GroupsReport> {
     let place = || path.display().to_string();
     let groups = groups(&mut model, allow_inexact).context(place)?;
     let rows = groups.groups.iter().map(|g| row(&model.graph, g)).collect();
-    Ok(GroupsReport { model: path.display().to_string(), groups: rows })
+    Ok(GroupsReport { model: path.display().to_string(), groups: rows, bodies: bodies(&model.graph) })
+}
+
+/// Nodes with weights in their bodies.
+fn bodies(graph: &Graph) -> Vec<BodyRow> {
+    let row = |id| {
+        let sizes: Vec<usize> = graph.node(id).bodies().flat_map(weights).collect();
+        let (node, elements) = (graph.node(id).label(), sizes.iter().sum());
+        (!sizes.is_empty()).then(|| BodyRow { node, weights: sizes.len(), elements })
+    };
+    graph.nodes().filter_map(row).collect()
+}
+
+/// Numbers of elements of the weights in a body.
+fn weights(body: &Graph) -> Vec<usize> {
+    let own = body.values().filter_map(|v| body.constant(v)).filter(|t| t.rank() > 1);
+    let own = own.map(|t| t.dims.iter().product());
+    own.chain(body.nodes().flat_map(|id| body.node(id).bodies().flat_map(weights))).collect()
 }
 
 fn groups(model: &mut Model, allow_inexact: bool) -> Result<AxisGroups> {
@@ -110,6 +141,29 @@ impl GroupsReport {
             let reason = g.reason.as_deref().unwrap_or_default();
             let _ = writeln!(out, "not {}: {} channels: {reason}{hint}", g.name, g.channels);
         }
+        for b in &self.bodies {
+            let (node, weights, elements) = (&b.node, b.weights, b.elements);
+            let _ = writeln!(out, "not {node}: {weights} weights ({elements} numbers) in bodies, which are not pruned");
+        }
         out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_in_bodies_are_reported() {
+        let text = r#"<ir_version: 8, opset_import: ["" : 17]>
+            g (bool k, float[n, 2] x) => (float[n, 3] y)
+            { y = If <then_branch = a () => (float[n, 3] p) <float[2, 3] w = {1, 2, 3, 4, 5, 6}> { p = MatMul (x, w) },
+                      else_branch = b () => (float[n, 3] q) <float[1] s = {1}, float[2, 3] w2 = {1, 2, 3, 4, 5, 6}>
+                      { m = MatMul (x, w2)  q = Mul (m, s) }> (k) }"#;
+        let model = crate::io::text::parse_model(text).unwrap();
+        let found = bodies(&model.graph);
+        assert_eq!((found.len(), found[0].weights, found[0].elements), (1, 2, 12));
+        let report = GroupsReport { model: "m".into(), groups: vec![], bodies: found };
+        assert!(report.render().contains("2 weights (12 numbers) in bodies"));
     }
 }

@@ -7,8 +7,9 @@ use super::schema::{QuantizeStep, ValidateStep};
 use crate::drift::{self, OutputDrift};
 use crate::error::{Error, Result};
 use crate::io::{self, Dataset};
-use crate::ir::Model;
+use crate::ir::{Model, ValueId};
 use crate::passes::PassContext;
+use crate::passes::quantize::quantize_weight;
 use crate::passes::quantize::{Decision, Kind, Precision};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -74,6 +75,20 @@ pub struct Trial<'a> {
     pub layers: Vec<Layer>,
     /// Layers without a name of their own: no option can name them.
     pub unnamed: usize,
+    /// The model as the layers are found in it.
+    pub prepared: Model,
+    /// Of the layers that compute in integers: layer, weight, and the axis of its output channels.
+    weights: Vec<(String, ValueId, usize)>,
+}
+
+/// What rounding does to the weight of a layer.
+pub struct RoundingError {
+    /// The layer.
+    pub layer: String,
+    /// Its weight.
+    pub parameter: String,
+    /// Per element, squared.
+    pub squares: Vec<f32>,
 }
 
 impl<'a> Trial<'a> {
@@ -92,7 +107,7 @@ impl<'a> Trial<'a> {
         let mut seen = BTreeSet::new();
         let twice: BTreeSet<&str> = graph.nodes().map(|n| &*graph.node(n).name).filter(|n| !seen.insert(*n)).collect();
         let contexts = crate::analysis::shapes::Contexts::new(&done.prepared, graph);
-        let (mut layers, mut unnamed) = (vec![], 0);
+        let (mut layers, mut weights, mut unnamed) = (vec![], vec![], 0);
         for &id in &structure.order {
             if !matches!(structure.decision(id), Decision::Integer(Kind::Compute(_)) | Decision::Stored) {
                 continue;
@@ -103,9 +118,39 @@ impl<'a> Trial<'a> {
                 continue;
             }
             let macs = crate::analysis::cost::node_macs(&contexts, graph, id);
+            if let Decision::Integer(Kind::Compute(role)) = structure.decision(id) {
+                let weight = graph.input(id, role.weight);
+                weights.extend(weight.map(|w| (node.name.to_string(), w, role.weight_axis)));
+            }
             layers.push(Layer { name: node.name.to_string(), op: node.op.to_string(), macs });
         }
-        Ok(Self { original, step, data, batch, layers, unnamed })
+        Ok(Self { original, step, data, batch, layers, unnamed, prepared: done.prepared, weights })
+    }
+
+    /// What the data are.
+    pub fn data(&self) -> &Dataset {
+        &self.data
+    }
+
+    /// What rounding to the nearest code does to the weight of each layer.
+    ///
+    /// # Errors
+    /// NaN or infinity in a weight.
+    pub fn rounding_errors(&self) -> Result<Vec<RoundingError>> {
+        let graph = &self.prepared.graph;
+        let mut found = vec![];
+        for (layer, weight, axis) in &self.weights {
+            let Some(tensor) = graph.constant(*weight) else { continue };
+            let rounded = quantize_weight(tensor, *axis, None, 0.0, &self.step.options)?;
+            let (codes, inner) = (rounded.data.to_i64()?, tensor.dims[axis + 1..].iter().product::<usize>().max(1));
+            let scale = |k: usize| rounded.scale[(k / inner % tensor.dims[*axis]).min(rounded.scale.len() - 1)];
+            let value = |(k, q): (usize, &i64)| scale(k) * (q - i64::from(rounded.zero_point)) as f32;
+            let values = codes.iter().enumerate().map(value);
+            let squares = values.zip(tensor.to_f32()?).map(|(q, w)| (q - w) * (q - w)).collect();
+            let parameter = graph.name(*weight).to_string();
+            found.push(RoundingError { layer: layer.clone(), parameter, squares });
+        }
+        Ok(found)
     }
 
     /// Number of samples compared on, and whether they are made up.

@@ -3,14 +3,11 @@
 use super::distill::{Recovered, recover, train};
 use super::progress::Progress;
 use super::quantize::{Quantized, open_data};
-use super::schema::{QuantizeStep, RecoverStep};
+use super::schema::QuantizeStep;
 use crate::error::{Context, Error, Result};
 use crate::ir::{Model, Type, ValueId};
 use crate::passes::quantize::Rounding;
 use crate::recover::{DistillOptions, Distillation, Latent, LossKind, Teacher};
-
-/// Largest learning rate of recovery. Codes learn in units of their steps, whatever the model.
-const RATE: f64 = 2e-3;
 
 /// Learns the rounding of `model`, which `done` tells about, and trains it on, as far as the step asks for it. The first is
 /// what the rounding did, the second what recovery did.
@@ -30,12 +27,10 @@ pub(super) fn learn(
         Rounding::Block => Some(round(model, done, step, Latent::StraightThrough, progress)?),
     };
     let teacher = Teacher { model: original, kept: None, exact: Some(&done.prepared) };
-    let recovered = step.recover.as_ref().map(|recovery| {
-        let learning_rate = recovery.options.learning_rate.or(Some(RATE));
-        let options = DistillOptions { learning_rate, ..recovery.options.clone() };
-        let recovery = RecoverStep { options, ..recovery.clone() };
-        recover(model, teacher, &recovery, (step.data.as_deref(), false), progress)
-    });
+    let recovered = step
+        .recover
+        .as_ref()
+        .map(|recovery| recover(model, teacher, recovery, (step.data.as_deref(), false), progress));
     Ok((rounded, recovered.transpose()?))
 }
 

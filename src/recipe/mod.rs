@@ -35,7 +35,7 @@ pub use convert::Conversion;
 pub use distill::Recovered;
 pub use execute::{ExecuteReport, RunStep, execute_file};
 pub use explain::{ExplainReport, RoundingReport, explain_files};
-pub use groups::{GroupRow, GroupsReport, Member, groups_file};
+pub use groups::{BodyRow, GroupRow, GroupsReport, Member, groups_file};
 pub use inspect::{InspectReport, inspect_file};
 pub use layers::PROBE_SAMPLES;
 pub use ops::{OpRow, render_markdown, support_table};

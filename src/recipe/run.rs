@@ -177,6 +177,12 @@ fn rewrite(recipe: &Recipe, original: &Model, progress: &dyn Progress) -> Result
             report.rounding = rounded;
             recovered = trained.or(recovered);
         }
+        if let bits @ (2 | 3) = step.options.weight_bits
+            && !nothing
+        {
+            let stored = format!("weights of {bits} bits take 4 in the file: runtimes have no smaller type");
+            report.notes.push(stored);
+        }
         if step.strict {
             refuse_skipped(&coverage, nothing)?;
         }

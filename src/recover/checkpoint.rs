@@ -16,8 +16,12 @@ use std::path::Path;
 pub(super) struct State {
     /// Steps done.
     pub step: usize,
-    /// Seconds that they took.
+    /// Seconds that they took, and what came before them.
     pub seconds: f64,
+    /// Seconds that came before the first step.
+    pub began: f64,
+    /// The largest learning rate.
+    pub rate: f64,
     /// Of the random numbers.
     pub random: u64,
     /// Samples that this pass over the data has still to take, last first.

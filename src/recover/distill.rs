@@ -4,7 +4,7 @@ use super::distill_options::DistillOptions;
 use super::features::{Feature, KeptElements, features, features_of_teacher};
 use super::samples::Samples;
 use super::target::LossKind;
-use super::training::Run;
+use super::training::{Run, TriedRate};
 use super::training_form::TrainingForm;
 use super::{Frozen, Network, NetworkOptions};
 use crate::error::Result;
@@ -78,6 +78,9 @@ pub struct Distillation {
     pub features: Vec<String>,
     /// The largest learning rate.
     pub learning_rate: f64,
+    /// Those that were tried, where none was given.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tried_rates: Vec<TriedRate>,
     /// Loss on what is held out before the first step.
     pub before: f64,
     /// The same of the parameters that were kept: the best.

@@ -23,9 +23,8 @@ pub struct DistillOptions {
     pub minutes: Option<f64>,
     /// The optimizer.
     pub optimizer: Method,
-    /// Largest learning rate; absent: 0.002, in recovery what suits a model that starts close to its teacher.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub learning_rate: Option<f64>,
+    /// Largest learning rates, ascending: short trials decide which.
+    pub learning_rates: Vec<f64>,
     /// Share of each weight that a step of learning rate 1 takes away.
     pub weight_decay: f64,
     /// Share of the run in which the learning rate rises.
@@ -73,8 +72,11 @@ pub const BATCH: usize = 64;
 /// Passes over the training samples, where nothing else is said.
 pub const EPOCHS: usize = 30;
 
-/// The largest learning rate, where nothing else is said.
+/// The largest learning rate of a student from anywhere, where nothing else is said.
 pub const LEARNING_RATE: f64 = 2e-3;
+
+/// Largest learning rates of a student that starts close to its teacher, to choose from where none is given.
+pub const RECOVERY_RATES: [f64; 4] = [1e-4, 3e-4, 1e-3, 3e-3];
 
 impl Default for DistillOptions {
     fn default() -> Self {
@@ -83,7 +85,7 @@ impl Default for DistillOptions {
             epochs: None,
             minutes: None,
             optimizer: Method::AdamW,
-            learning_rate: None,
+            learning_rates: vec![LEARNING_RATE],
             weight_decay: 1e-4,
             warm_up: 0.05,
             clip: 5.0,
@@ -108,7 +110,7 @@ impl Default for DistillOptions {
 impl DistillOptions {
     /// What recovers a model from pruning or sparsification best: it starts close to its teacher.
     pub fn for_recovery() -> Self {
-        Self { feature_weight: 10.0, ..Self::default() }
+        Self { feature_weight: 50.0, learning_rates: RECOVERY_RATES.to_vec(), ..Self::default() }
     }
 
     /// Samples of one step.
@@ -127,7 +129,7 @@ impl DistillOptions {
         Self {
             batch: Some(32),
             epochs: Some(8),
-            learning_rate: Some(1e-3),
+            learning_rates: vec![1e-3],
             weight_decay: 0.0,
             feature_weight: 1.0,
             patience: usize::MAX,
@@ -146,10 +148,13 @@ impl DistillOptions {
     /// Numbers that mean nothing.
     pub fn check(&self) -> Result<()> {
         let positive = [("temperature", self.temperature), ("clip", self.clip)];
-        let given = [("learning-rate", self.learning_rate), ("minutes", self.minutes)];
-        let positive = positive.into_iter().chain(given.into_iter().filter_map(|(name, x)| Some((name, x?))));
+        let rates = self.learning_rates.iter().map(|&x| ("learning-rates", x));
+        let positive = positive.into_iter().chain(rates).chain(self.minutes.map(|x| ("minutes", x)));
         if let Some((name, x)) = positive.into_iter().find(|(_, x)| !(x.is_finite() && *x > 0.0)) {
             return Err(Error::usage(format!("{name} must be above 0, not {x}")));
+        }
+        if self.learning_rates.is_empty() || !self.learning_rates.is_sorted() {
+            return Err(Error::usage("learning-rates: at least one, in ascending order"));
         }
         let shares = [("warm-up", self.warm_up), ("label-weight", self.label_weight), ("held-out", self.held_out)];
         if let Some((name, x)) = shares.into_iter().find(|(_, x)| !(0.0..=1.0).contains(x)) {

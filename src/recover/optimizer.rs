@@ -22,6 +22,7 @@ const EPSILON: f32 = 1e-8;
 const MOMENTUM: f32 = 0.9;
 
 /// The state of an optimizer over the parameters of a network.
+#[derive(Clone)]
 pub(super) struct Optimizer {
     method: Method,
     decay: f32,

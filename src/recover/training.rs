@@ -1,10 +1,14 @@
 //! A run of distillation: steps, validations, the best parameters.
 
+mod trial;
+
+pub use trial::TriedRate;
+
 use super::augment::Augment;
 use super::checkpoint::{self, Checkpoint, State, fingerprint};
 use super::codes::Forms;
 use super::distill::{Distillation, Point, Status};
-use super::distill_options::{DistillOptions, LEARNING_RATE};
+use super::distill_options::DistillOptions;
 use super::features::Feature;
 use super::optimizer::{Optimizer, Rates, clip, rate_at};
 use super::random::Random;
@@ -28,7 +32,7 @@ const VALIDATIONS: usize = 30;
 const STATISTICS_MOMENTUM: f32 = 0.1;
 
 /// Samples of a part of a batch: parts run side by side, and what a layer makes of one stays in the cache for the next.
-const PART: usize = 16;
+const PART: usize = 8;
 
 /// Fewer rows than this make no statistics of a batch.
 const LEAST_ROWS: usize = 8;
@@ -99,7 +103,6 @@ impl<'a> Run<'a> {
             trained: (trained.iter().filter(|t| **t).count(), elements.sum()),
             frozen: network.frozen(samples.feed(0))?,
             features: names,
-            learning_rate: options.learning_rate.unwrap_or(LEARNING_RATE),
             ..Distillation::default()
         };
         if report.trained.0 == 0 {
@@ -149,7 +152,8 @@ impl<'a> Run<'a> {
 
     /// Share of the run that is done, by steps or by time.
     fn done(&self, steps: usize) -> f64 {
-        let timed = self.options.minutes.map_or(0.0, |m| self.seconds() / (60.0 * m));
+        let began = self.state.began;
+        let timed = self.options.minutes.map_or(0.0, |m| (self.seconds() - began) / (60.0 * m - began).max(1e-9));
         (self.state.step as f64 / steps as f64).max(timed).min(1.0)
     }
 
@@ -157,10 +161,14 @@ impl<'a> Run<'a> {
     pub fn train(&mut self, watch: &mut dyn FnMut(&Status) -> bool) -> Result<()> {
         self.begin()?;
         let steps = self.options.passes().map_or(usize::MAX, |n| n.saturating_mul(self.steps_per_epoch()));
+        if self.report.resumed_at.is_none() && !self.choose_rate(steps, watch)? {
+            return Ok(());
+        }
+        self.report.learning_rate = self.state.rate;
         while self.state.step < steps && self.done(steps) < 1.0 && !self.out_of_patience() {
             let batch = self.next_batch();
             let done = self.done(steps);
-            let rate = self.report.learning_rate * rate_at(done, self.options.warm_up);
+            let rate = self.state.rate * rate_at(done, self.options.warm_up);
             match self.step(&batch, rate as f32, done)? {
                 Some(loss) => self.state.losses.push(loss),
                 None => {

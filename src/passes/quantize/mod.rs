@@ -42,3 +42,4 @@ pub use spell_out::SpellOut;
 pub use split_gemm_bias::SplitGemmBias;
 pub use stored::{DynamicLstm, StoreWeights, has_computed_weights};
 pub use structure::{Decision, Kind, Structure};
+pub use weights::{QuantizedWeight, quantize_weight};
