@@ -1,9 +1,9 @@
 //! `sardonyx distill`.
 
-use super::validate::GateArgs;
+use super::judge::JudgeArgs;
 use super::{Common, Done, apply, output};
 use clap::{Args, ValueEnum};
-use sardonyx::recipe::{DistillStep, Recipe, ValidateStep};
+use sardonyx::recipe::{DistillStep, Recipe};
 use sardonyx::recover::{DistillOptions, LossKind, Method};
 use std::path::PathBuf;
 
@@ -103,16 +103,8 @@ pub struct Distill {
     /// Write the learning curve as a web page that needs no other file.
     #[arg(long, value_name = "FILE.html")]
     html: Option<PathBuf>,
-    /// Do not execute the result.
-    #[arg(long)]
-    no_validate: bool,
-    /// Data to compare teacher and student on (default: the training data).
-    #[arg(long, value_name = "FILE|FOLDER")]
-    validate_data: Option<PathBuf>,
     #[command(flatten)]
-    labels: super::quantize::LabelArgs,
-    #[command(flatten)]
-    gate: GateArgs,
+    judge: JudgeArgs,
     #[command(flatten)]
     save: super::save::SaveArgs,
     /// Print the recipe that this command spells, and stop.
@@ -175,7 +167,7 @@ impl Distill {
             resume: self.resume.clone(),
         };
         // Labels of the training data are read only where they decide something.
-        let label = self.labels.label.clone().filter(|_| self.label_weight > 0.0);
+        let label = self.judge.label.clone().filter(|_| self.label_weight > 0.0);
         let step = DistillStep {
             teacher: self.teacher.clone(),
             map: self.map.clone(),
@@ -184,15 +176,11 @@ impl Distill {
             samples: self.samples,
             options,
         };
-        let validate = ValidateStep {
-            data: self.validate_data.clone(),
-            label: self.labels.label.clone(),
-            samples: self.labels.validate_samples,
-            batch: None,
-            gate: self.gate.gate(),
-            state: sardonyx::io::State::new(),
-        };
-        let validate = (!self.no_validate).then_some(validate);
-        Recipe { distill: Some(step), validate, save: self.save.options(), ..Recipe::default() }
+        Recipe {
+            distill: Some(step),
+            validate: self.judge.step(None, None),
+            save: self.save.options(),
+            ..Recipe::default()
+        }
     }
 }

@@ -7,6 +7,7 @@ mod distill;
 mod explain;
 mod groups;
 mod inspect;
+mod judge;
 mod learning;
 mod memory;
 mod ops;

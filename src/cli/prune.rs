@@ -1,13 +1,14 @@
 //! `sardonyx prune`.
 
-use super::quantize::{DebugArgs, LabelArgs};
+use super::judge::JudgeArgs;
+use super::quantize::DebugArgs;
 use super::recover::RecoverArgs;
 use super::save::SaveArgs;
-use super::validate::{DataArgs, GateArgs, StateArgs};
+use super::validate::StateArgs;
 use super::{Common, Done, apply, output};
 use clap::{Args, ValueEnum};
 use sardonyx::passes::prune::{Measure, PruneOptions, Target};
-use sardonyx::recipe::{PruneStep, Recipe, ValidateStep};
+use sardonyx::recipe::{PruneStep, Recipe};
 use std::path::PathBuf;
 
 /// Remove whole channels, with everything that they are coupled to, and measure what it cost.
@@ -90,18 +91,10 @@ pub struct Prune {
     batch: Option<usize>,
     #[command(flatten)]
     recover: RecoverArgs,
-    /// Do not execute the result.
-    #[arg(long)]
-    no_validate: bool,
-    /// Data to compare on (default: those of --data).
-    #[arg(long, value_name = "FILE|FOLDER")]
-    validate_data: Option<PathBuf>,
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
-    labels: LabelArgs,
-    #[command(flatten)]
-    gate: GateArgs,
+    judge: JudgeArgs,
     #[command(flatten)]
     save: SaveArgs,
     #[command(flatten)]
@@ -197,14 +190,7 @@ impl Prune {
             recover: self.recover.step(),
             options,
         };
-        let data = DataArgs {
-            data: self.validate_data.clone(),
-            label: self.labels.label.clone(),
-            samples: self.labels.validate_samples,
-            batch: self.batch,
-            state: self.state.clone(),
-        };
-        let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
+        let validate = self.judge.step(self.batch, Some(&self.state));
         let (passes, save) = (self.debug.options(), self.save.options());
         Recipe { prune: Some(prune), validate, passes, save, ..Recipe::default() }
     }

@@ -1,13 +1,13 @@
 //! `sardonyx quantize`.
 
 use super::accuracy::AccuracyArgs;
-use super::validate::{DataArgs, GateArgs, StateArgs};
+use super::judge::JudgeArgs;
+use super::validate::StateArgs;
 use super::{Common, Done, apply};
 use clap::{Args, ValueEnum};
 use sardonyx::calibrate::Method;
-use sardonyx::drift::Gate;
 use sardonyx::passes::quantize::{Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope};
-use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, Search, ValidateStep};
+use sardonyx::recipe::{CalibrationMethod, PassOptions, QuantizeStep, Recipe, Search};
 use std::path::PathBuf;
 
 /// Quantize a model to 8-bit integers, calibrated on your data, and measure what it cost.
@@ -121,16 +121,8 @@ pub struct Quantize {
     /// Precision of the nodes that match a pattern, for example 'head.*=f32'. May be repeated.
     #[arg(long, value_name = "PATTERN=PRECISION", value_parser = node_precision)]
     node: Vec<(String, Precision)>,
-    /// Do not execute the result.
-    #[arg(long)]
-    no_validate: bool,
-    /// Data to compare on (default: the calibration data).
-    #[arg(long, value_name = "FILE|FOLDER")]
-    validate_data: Option<PathBuf>,
     #[command(flatten)]
-    labels: LabelArgs,
-    #[command(flatten)]
-    gate: GateArgs,
+    judge: JudgeArgs,
     #[command(flatten)]
     save: super::save::SaveArgs,
     #[command(flatten)]
@@ -138,17 +130,6 @@ pub struct Quantize {
     /// Print the recipe that this command spells, and stop.
     #[arg(long)]
     print_recipe: bool,
-}
-
-/// Labels of the validation data.
-#[derive(Args)]
-pub struct LabelArgs {
-    /// Name of the array of integer class labels in the validation data: reports the accuracy of both models.
-    #[arg(long, value_name = "NAME")]
-    pub label: Option<String>,
-    /// Compare on at most this many samples.
-    #[arg(long, value_name = "N")]
-    pub validate_samples: Option<usize>,
 }
 
 /// For whoever looks for the pass that breaks something.
@@ -235,11 +216,6 @@ fn node_precision(text: &str) -> Result<(String, Precision), String> {
 
 impl Quantize {
     pub fn run(&self, common: &Common) -> anyhow::Result<Done> {
-        if self.no_validate && self.gate.gate() != Gate::default() {
-            anyhow::bail!(
-                "--no-validate leaves nothing to hold against --max-drop, --max-drift, --min-sqnr and --min-agreement"
-            );
-        }
         let recipe = self.recipe();
         if self.print_recipe {
             super::output::print(&recipe.to_toml()?)?;
@@ -310,14 +286,7 @@ impl Quantize {
             apply_all: self.accuracy.apply_all,
             options,
         };
-        let data = DataArgs {
-            data: self.validate_data.clone(),
-            label: self.labels.label.clone(),
-            samples: self.labels.validate_samples,
-            batch: self.batch,
-            state: self.state.clone(),
-        };
-        let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
+        let validate = self.judge.step(self.batch, Some(&self.state));
         let (passes, save) = (self.debug.options(), self.save.options());
         Recipe { quantize: Some(quantize), validate, passes, save, ..Recipe::default() }
     }

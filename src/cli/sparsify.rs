@@ -1,13 +1,14 @@
 //! `sardonyx sparsify`.
 
-use super::quantize::{DebugArgs, LabelArgs};
+use super::judge::JudgeArgs;
+use super::quantize::DebugArgs;
 use super::recover::RecoverArgs;
 use super::save::SaveArgs;
-use super::validate::{DataArgs, GateArgs, StateArgs};
+use super::validate::StateArgs;
 use super::{Common, Done, apply, output};
 use clap::{Args, ValueEnum};
 use sardonyx::passes::sparsify::{Block, Goal, Measure, Pattern, SparsifyOptions};
-use sardonyx::recipe::{Recipe, SparsifyStep, ValidateStep};
+use sardonyx::recipe::{Recipe, SparsifyStep};
 use std::path::PathBuf;
 
 /// Set weights to zero, store sparsely what is smaller that way, and measure what it cost.
@@ -79,18 +80,10 @@ pub struct Sparsify {
     batch: Option<usize>,
     #[command(flatten)]
     recover: RecoverArgs,
-    /// Do not execute the result.
-    #[arg(long)]
-    no_validate: bool,
-    /// Data to compare on (default: those of --data, else random input).
-    #[arg(long, value_name = "FILE|FOLDER")]
-    validate_data: Option<PathBuf>,
-    #[command(flatten)]
-    labels: LabelArgs,
     #[command(flatten)]
     state: StateArgs,
     #[command(flatten)]
-    gate: GateArgs,
+    judge: JudgeArgs,
     #[command(flatten)]
     save: SaveArgs,
     #[command(flatten)]
@@ -155,14 +148,7 @@ impl Sparsify {
             fold: self.fold,
             store: !self.dense,
         };
-        let data = DataArgs {
-            data: self.validate_data.clone(),
-            label: self.labels.label.clone(),
-            samples: self.labels.validate_samples,
-            batch: self.batch,
-            state: self.state.clone(),
-        };
-        let validate = (!self.no_validate).then(|| ValidateStep { gate: self.gate.gate(), ..data.step() });
+        let validate = self.judge.step(self.batch, Some(&self.state));
         let (passes, save) = (self.debug.options(), self.save.options());
         let sparsify = Some(SparsifyStep {
             data: self.data.clone(),

@@ -43,26 +43,25 @@ impl Run<'_> {
         if rates.len() < 2 || !enough {
             return Ok(true);
         }
-        let Some(second) = self.trial(rates[1], steps, watch)? else { return Ok(self.report.stopped.is_none()) };
-        let mut best = second;
-        let above: Vec<f64> = rates[2..].to_vec();
-        for (k, rate) in above.into_iter().enumerate() {
-            let Some(next) = self.trial(rate, steps, watch)? else { break };
-            let better = next.tried.validation < best.tried.validation;
-            if better {
-                best = next;
-                continue;
+        let Some(mut best) = self.trial(rates[1], steps, watch)? else { return Ok(self.report.stopped.is_none()) };
+        let mut climbs = false;
+        for &rate in &rates[2..] {
+            match self.trial(rate, steps, watch)? {
+                Some(next) if next.tried.validation < best.tried.validation => (best, climbs) = (next, true),
+                _ => break,
             }
-            if k == 0
-                && let Some(below) = self.trial(rates[0], steps, watch)?
-                && below.tried.validation < best.tried.validation
-            {
-                best = below;
-            }
-            break;
         }
-        self.state.rate = best.tried.rate;
-        (self.parameters, self.optimizer) = (best.parameters, best.optimizer);
+        if !climbs
+            && self.report.stopped.is_none()
+            && let Some(below) = self.trial(rates[0], steps, watch)?
+            && below.tried.validation < best.tried.validation
+        {
+            best = below;
+        }
+        if best.tried.validation.is_finite() {
+            self.state.rate = best.tried.rate;
+            (self.parameters, self.optimizer) = (best.parameters, best.optimizer);
+        }
         self.state.began = self.seconds();
         Ok(self.report.stopped.is_none())
     }
