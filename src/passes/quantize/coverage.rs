@@ -1,7 +1,8 @@
 //! How much of a model a plan reaches, and why not more.
 
-use super::options::{QuantizeOptions, Selection};
+use super::options::QuantizeOptions;
 use super::plan::Plan;
+use super::selection::Selection;
 use super::stored::{Source, layer, stored_source};
 use super::structure::{Decision, Kind, NO_FORM};
 use crate::analysis::cost;

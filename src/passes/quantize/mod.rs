@@ -16,6 +16,7 @@ mod qdq;
 mod qlinear;
 pub mod rounding;
 mod saturation;
+mod selection;
 mod simulate;
 mod spell_out;
 mod split_gemm_bias;
@@ -32,11 +33,10 @@ pub use equalize::{EqualizeChannels, EqualizeOptions};
 pub use groups::ScaleGroups;
 pub use layers::LayerPlan;
 pub use migrate::{Migrate, MigrateRanges};
-pub use options::{
-    DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope, Selection,
-};
+pub use options::{DEFAULT_BLOCK, Eight, Format, Mode, Precision, QuantizeOptions, Rounding, Runtime, Scope};
 pub use pass::WritePlan;
 pub use plan::{Plan, Quantization, Reach, RoundedLayer};
+pub use selection::Selection;
 pub use simulate::{Rounded, Simulate, rounded_name, zero_point};
 pub use spell_out::SpellOut;
 pub use split_gemm_bias::SplitGemmBias;

@@ -1,8 +1,9 @@
 //! The plan: which nodes compute in integers, with which scale and zero point for each value. Both spellings write it.
 
 use super::groups::ScaleGroups;
-use super::options::{Eight, Precision, QuantizeOptions, Selection};
+use super::options::{Eight, Precision, QuantizeOptions};
 use super::rounding::Rounded;
+use super::selection::Selection;
 use super::structure::{Decision, Kind, Structure};
 use crate::error::{Context, Error, Result};
 use crate::ir::{Graph, Model, NodeId, Tensor, ValueId};

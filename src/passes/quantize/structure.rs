@@ -1,6 +1,7 @@
 //! Which nodes compute in integers, and why the others do not. Structure only: no range, no weight is looked at here.
 
-use super::options::{Format, Mode, QuantizeOptions, Runtime, Scope, Selection};
+use super::options::{Format, Mode, QuantizeOptions, Runtime, Scope};
+use super::selection::Selection;
 use super::stored::{Source, layer};
 use crate::analysis::shapes::Contexts;
 use crate::error::Result;

@@ -1,6 +1,7 @@
 //! LSTM as ONNX Runtime computes it in 8 bits.
 
-use super::super::options::{Precision, QuantizeOptions, Runtime, Selection};
+use super::super::options::{Precision, QuantizeOptions, Runtime};
+use super::super::selection::Selection;
 use super::rows::{Rows, quantize_rows};
 use crate::error::Result;
 use crate::ir::{DType, Graph, Node, NodeId, OpId, Tensor};

@@ -1,6 +1,7 @@
 //! Which constants are weights, and of which layers.
 
-use super::super::options::{Precision, Selection};
+use super::super::options::Precision;
+use super::super::selection::Selection;
 use crate::analysis::shapes::Contexts;
 use crate::ir::{DType, Graph, Model, NodeId, Port, Tensor, Use, ValueId};
 use crate::ops;

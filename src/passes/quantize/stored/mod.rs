@@ -10,7 +10,8 @@ pub use computed::has_computed_weights;
 pub use dynamic_lstm::DynamicLstm;
 pub use find::{Source, layer, stored_source};
 
-use super::options::{Precision, QuantizeOptions, Selection};
+use super::options::{Precision, QuantizeOptions};
+use super::selection::Selection;
 use super::structure::Structure;
 use crate::error::{Context, Result};
 use crate::ir::{DType, Graph, Model, Node, NodeId, OpId, Tensor, ValueId};

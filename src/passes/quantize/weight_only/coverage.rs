@@ -1,7 +1,7 @@
 //! How much of a model a plan for weights reaches.
 
 use super::super::coverage::{Coverage, FloatNode};
-use super::super::options::Selection;
+use super::super::selection::Selection;
 use super::plan::{SMALL, WeightPlan};
 use crate::analysis::cost;
 use crate::analysis::shapes::Contexts;

@@ -1,7 +1,8 @@
 //! Which weights are stored in few bits, in which grid, and why the others are not.
 
-use super::super::options::{QuantizeOptions, Selection};
+use super::super::options::QuantizeOptions;
 use super::super::rounding::{Evidence, Levels, Partition, Rounded, Rows, bias_correction, round};
+use super::super::selection::Selection;
 use super::site::Site;
 use crate::analysis::shapes::Contexts;
 use crate::calibrate::Gram;
