@@ -21,7 +21,8 @@ use std::path::PathBuf;
 ///   sardonyx prune model.onnx -o pruned.onnx --ratio 0.3
 ///   sardonyx prune model.onnx -o pruned.onnx --macs 0.5 --global --importance bn-scale --round-to 8
 ///   sardonyx prune model.onnx -o pruned.onnx --params 0.7 --exclude 'head.*' --map kept.json
-///   sardonyx prune model.onnx -o pruned.onnx --macs 0.5 --repair --data train.npz --recover distill --minutes 10
+///   sardonyx prune model.onnx -o pruned.onnx --macs 0.5 --global --importance group-fisher --repair --data train.npz \
+///       --recover distill --minutes 10
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub struct Prune {
@@ -125,7 +126,8 @@ pub enum MeasureArg {
     Fisher,
     /// The same, times the squared weights.
     WeightedFisher,
-    /// Mean square of the loss's first-order change without the channel, on --data.
+    /// Mean square of the loss's first-order change without the channel, on --data: with --repair, among those that kept
+    /// most where we measured.
     GroupFisher,
     /// Mean magnitude of the loss's first-order change without the channel, on --data.
     Taylor,

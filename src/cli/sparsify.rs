@@ -13,16 +13,18 @@ use std::path::PathBuf;
 
 /// Set weights to zero, store sparsely what is smaller that way, and measure what it cost.
 ///
-/// The smallest magnitudes go, or with --importance hessian those weights for which the others can best make up, and those are
-/// fitted to the original's outputs on --data, layer after layer, without labels. Weights that are mostly zero are written as sparse_initializer (never larger than dense);
-/// every command reads those. ONNX Runtime and tract make dense tensors of them: zeros save bytes in the file, not time.
+/// The smallest magnitudes go, or with --importance hessian those weights for which the others can best make up, and those
+/// are fitted to the original's outputs on --data, layer after layer, without labels. Weights that are mostly zero are
+/// written as sparse_initializer (never larger than dense); every command reads those. ONNX Runtime and tract make dense
+/// tensors of them: zeros save bytes in the file, not time.
 ///
 /// Examples:
 ///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --global
 ///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --global --importance hessian --data calib.npz
 ///   sardonyx sparsify model.onnx -o sparse.onnx --pattern 2:4 --exclude Gemm
 ///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.6 --block 4x1 --fold
-///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.7 --data train.npz --recover distill --minutes 10
+///   sardonyx sparsify model.onnx -o sparse.onnx --sparsity 0.9 --global --importance hessian --data train.npz \
+///       --recover distill --minutes 10
 ///   sardonyx sparsify sparse.onnx -o dense.onnx --densify
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
