@@ -35,7 +35,8 @@ struct Trial {
 
 impl Run<'_> {
     /// Tries neighbours of the second of the rates to choose from, as long as the next is better, and goes on from where the
-    /// best of them came to. Where a trial would be too short, the first and smallest is taken. Returns whether to go on.
+    /// best of them came to, if that is better than the start. Where a trial would be too short, the first and smallest is
+    /// taken. Returns whether to go on.
     pub(super) fn choose_rate(&mut self, steps: usize, watch: &mut dyn FnMut(&Status) -> bool) -> Result<bool> {
         let rates = self.options.learning_rates.clone();
         self.state.rate = rates[0];
@@ -60,6 +61,8 @@ impl Run<'_> {
         }
         if best.tried.validation.is_finite() {
             self.state.rate = best.tried.rate;
+        }
+        if best.tried.validation < self.state.before {
             (self.parameters, self.optimizer) = (best.parameters, best.optimizer);
         }
         self.state.began = self.seconds();
