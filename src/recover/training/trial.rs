@@ -14,6 +14,9 @@ const SHARE: f64 = 0.04;
 /// Fewer steps than this say nothing of a rate.
 const LEAST_STEPS: usize = 5;
 
+/// A run of fewer trials than this has no time for one.
+const LEAST_RUN: usize = 8;
+
 /// Share of a trial in which the rate rises.
 const WARM_UP: f64 = 0.2;
 
@@ -40,8 +43,7 @@ impl Run<'_> {
     pub(super) fn choose_rate(&mut self, steps: usize, watch: &mut dyn FnMut(&Status) -> bool) -> Result<bool> {
         let rates = self.options.learning_rates.clone();
         self.state.rate = rates[0];
-        let enough = steps == usize::MAX || (steps as f64 * SHARE) as usize >= LEAST_STEPS;
-        if rates.len() < 2 || !enough {
+        if rates.len() < 2 || steps < LEAST_RUN * LEAST_STEPS {
             return Ok(true);
         }
         let Some(mut best) = self.trial(rates[1], steps, watch)? else { return Ok(self.report.stopped.is_none()) };
@@ -74,7 +76,7 @@ impl Run<'_> {
     fn trial(&mut self, rate: f64, steps: usize, watch: &mut dyn FnMut(&Status) -> bool) -> Result<Option<Trial>> {
         let before = (self.parameters.clone(), self.optimizer.clone(), self.random.clone());
         let (start, mut step, mut done, mut failed) = (Instant::now(), 0, 0.0f64, false);
-        let most = if steps == usize::MAX { f64::INFINITY } else { steps as f64 * SHARE };
+        let most = if steps == usize::MAX { f64::INFINITY } else { (steps as f64 * SHARE).max(LEAST_STEPS as f64) };
         let seconds = self.options.minutes.map_or(f64::INFINITY, |m| 60.0 * m * SHARE);
         let mut in_time = true;
         while done < 1.0 && in_time && !failed {
