@@ -83,7 +83,7 @@ fn bodies(graph: &Graph) -> Vec<BodyRow> {
     let row = |id| {
         let sizes: Vec<usize> = graph.node(id).bodies().flat_map(weights).collect();
         let (node, elements) = (graph.node(id).label(), sizes.iter().sum());
-        (!sizes.is_empty()).then(|| BodyRow { node, weights: sizes.len(), elements })
+        (!sizes.is_empty()).then_some(BodyRow { node, weights: sizes.len(), elements })
     };
     graph.nodes().filter_map(row).collect()
 }
