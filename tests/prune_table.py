@@ -217,8 +217,8 @@ def sentences(args, run, out, shared):
     calib, test = f"{shared}/data/sentences_calib_256.npz", f"{shared}/data/sentences_test_384.npz"
     check = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_check.py")
     print("\n| sentence encoder | cosine | neighbour kept | bytes | seconds | MB |\n|---|---|---|---|---|---|", flush=True)
-    cut, zeros_in, repair = ["prune", "--ratio", 0.25], ["sparsify", "--sparsity", 0.5], ["--data", calib]
-    rows = [("25% of heads and MLP width", cut), ("the same, repaired", [*cut, "--repair", *repair]),
+    cut, zeros_in, repair = ["prune", "--ratio", 0.25, "--importance", "hessian", "--data", calib], ["sparsify", "--sparsity", 0.5], ["--data", calib]
+    rows = [("25% of heads and MLP width", cut), ("the same, repaired", [*cut, "--repair"]),
             ("50% zeros by magnitude", zeros_in), ("50% zeros by the Hessian", [*zeros_in, "--importance", "hessian", *repair])]
     for label, words in rows:
         done = run(words[0], model, "-o", out("sentence"), *words[1:])
