@@ -217,17 +217,18 @@ def sentences(args, run, out, shared):
     calib, test = f"{shared}/data/sentences_calib_256.npz", f"{shared}/data/sentences_test_384.npz"
     check = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_check.py")
     print("\n| sentence encoder | cosine | neighbour kept | bytes | seconds | MB |\n|---|---|---|---|---|---|", flush=True)
-    cut, zeros_in, repair = ["prune", "--ratio", 0.25, "--importance", "hessian", "--data", calib], ["sparsify", "--sparsity", 0.5], ["--data", calib]
+    hessian = ["--importance", "hessian", "--data", calib]
+    cut, zeros_in = ["prune", "--ratio", 0.25, *hessian], ["sparsify", "--sparsity", 0.5]
     rows = [("25% of heads and MLP width", cut), ("the same, repaired", [*cut, "--repair"]),
-            ("50% zeros by magnitude", zeros_in), ("50% zeros by the Hessian", [*zeros_in, "--importance", "hessian", *repair])]
+            ("50% zeros by magnitude", zeros_in), ("50% zeros by the Hessian", [*zeros_in, *hessian])]
     for label, words in rows:
         done = run(words[0], model, "-o", out("sentence"), *words[1:])
         if not done.ok:
             continue
-        judged = subprocess.run([sys.executable, check, model, out("sentence"), test, "--no-time", "--json"],
+        done_check = subprocess.run([sys.executable, check, model, out("sentence"), test, "--no-time", "--json"],
                                 capture_output=True, text=True)
         import json
-        found = json.loads(judged.stdout)
+        found = json.loads(done_check.stdout)
         cells = [f"{found['cosine']:.4f}", f"{100 * found['neighbours']:.1f}%", str(found["bytes"][1])]
         print(f"| {label} | " + " | ".join(cells) + f" | {done.seconds:.0f} | {done.megabytes:.0f} |", flush=True)
         if done.seconds > 300 or done.megabytes > 2048:

@@ -126,7 +126,7 @@ def sentences(args, run, train):
     model = os.path.join(args.shared, "models/minilm_ts.onnx")
     data = {n: os.path.join(args.shared, f"data/sentences_{n}.npz") for n in ("calib_256", "test_384")}
     check = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_check.py")
-    options = ["--ratio", "0.25", "--data", data["calib_256"]]
+    options = ["--ratio", "0.25", "--importance", "hessian", "--data", data["calib_256"]]
     print("\n| sentence encoder, 25% of heads and MLP width removed | cosine | s |\n|---|---|---|", flush=True)
     ways = [("cut", []), ("repaired", ["--repair"]), (f"repaired, trained for {args.minutes:g} min", ["--repair", *train])]
     for name, more in ways:

@@ -58,9 +58,9 @@ impl RecoverArgs {
             flip: self.flip,
             shift: self.shift,
             resume: self.resume.clone(),
-            learning_rates: self.learning_rate.map_or(usual.learning_rates, |rate| vec![rate]),
+            learning_rates: self.learning_rate.map_or_else(|| usual.learning_rates.clone(), |rate| vec![rate]),
             feature_weight: self.feature_weight.unwrap_or(usual.feature_weight),
-            ..DistillOptions::for_recovery()
+            ..usual
         };
         Some(RecoverStep {
             method: RecoverMethod::Distill,

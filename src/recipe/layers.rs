@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::io::{self, Dataset};
 use crate::ir::{Model, ValueId};
 use crate::passes::PassContext;
-use crate::passes::quantize::quantize_weight;
-use crate::passes::quantize::{Decision, Kind, Precision};
+use crate::passes::quantize::{Decision, Kind, Precision, quantize_weight};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Precision by layer name.
@@ -143,10 +142,8 @@ impl<'a> Trial<'a> {
             let Some(tensor) = graph.constant(*weight) else { continue };
             let rounded = quantize_weight(tensor, *axis, None, 0.0, &self.step.options)?;
             let (codes, inner) = (rounded.data.to_i64()?, tensor.dims[axis + 1..].iter().product::<usize>().max(1));
-            let scale = |k: usize| rounded.scale[(k / inner % tensor.dims[*axis]).min(rounded.scale.len() - 1)];
-            let value = |(k, q): (usize, &i64)| scale(k) * (q - i64::from(rounded.zero_point)) as f32;
-            let values = codes.iter().enumerate().map(value);
-            let squares = values.zip(tensor.to_f32()?).map(|(q, w)| (q - w) * (q - w)).collect();
+            let values = codes.iter().enumerate().map(|(k, &q)| rounded.real(k / inner % tensor.dims[*axis], q));
+            let squares = values.zip(tensor.to_f32()?).map(|(q, w)| (q - f64::from(w)).powi(2) as f32).collect();
             let parameter = graph.name(*weight).to_string();
             found.push(RoundingError { layer: layer.clone(), parameter, squares });
         }

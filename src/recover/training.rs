@@ -298,14 +298,13 @@ impl<'a> Run<'a> {
             *feed = self.targets.augment.apply(feed, &mut self.random)?;
         }
         let values = self.forms.values(&self.parameters, false);
-        let found: Result<Vec<_>> = feeds.par_iter().map(|(feed, which)| self.gradient(&values, feed, which)).collect();
+        let part = |(feed, which): &(Feed, Vec<usize>)| {
+            self.gradient(&values, feed, which, which.len() as f64 / batch.len() as f64)
+        };
+        let found: Result<Vec<_>> = feeds.par_iter().map(part).collect();
         let (mut total, mut loss) = (None::<Vec<Option<Array<f32>>>>, 0.0);
-        for ((part, mut gradients, statistics), (_, which)) in found?.into_iter().zip(&feeds) {
-            let share = which.len() as f64 / batch.len() as f64;
-            loss += part * share;
-            if share < 1.0 {
-                gradients.iter_mut().flatten().for_each(|g| *g = g.map(|x| x * share as f32));
-            }
+        for (part, gradients, statistics) in found? {
+            loss += part;
             match &mut total {
                 None => total = Some(gradients),
                 Some(total) => add_all(total, gradients),
@@ -326,18 +325,21 @@ impl<'a> Run<'a> {
         Ok(Some(loss))
     }
 
+    /// What a part that is this share of its batch adds to the loss and its gradients.
     #[allow(clippy::type_complexity)] // loss, gradients, statistics
     fn gradient(
         &self,
         values: &Parameters<f32>,
         feed: &Feed,
         which: &[usize],
+        share: f64,
     ) -> Result<(f64, Vec<Option<Array<f32>>>, Vec<(usize, Array<f32>)>)> {
         let tape = self.network.forward(values, feed, self.batch_statistics)?;
-        let (loss, seeds) = self.loss(&tape, feed, which, false)?;
+        let (loss, mut seeds) = self.loss(&tape, feed, which, false)?;
+        seeds.iter_mut().for_each(|s| s.gradient = s.gradient.map(|g| g * share as f32));
         let statistics = tape.statistics().to_vec();
         let gradients = if loss.is_finite() { tape.backward(seeds)?.parameters } else { vec![] };
-        Ok((loss, gradients, statistics))
+        Ok((loss * share, gradients, statistics))
     }
 
     fn loss(&self, tape: &Tape<f32>, feed: &Feed, which: &[usize], plain: bool) -> Result<(f64, Vec<Seed<f32>>)> {

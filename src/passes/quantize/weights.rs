@@ -19,6 +19,14 @@ pub struct QuantizedWeight {
     pub reduced: usize,
 }
 
+impl QuantizedWeight {
+    /// What a code of an output channel stands for.
+    pub fn real(&self, channel: usize, code: i64) -> f64 {
+        let scale = self.scale[if self.scale.len() == 1 { 0 } else { channel }];
+        f64::from(scale) * (code - i64::from(self.zero_point)) as f64
+    }
+}
+
 /// Largest magnitude of a bias in units of its scale: a quarter of the 32-bit range, which leaves the rest to the sum of
 /// products.
 const MAX_BIAS: f32 = (1u32 << 29) as f32;
@@ -131,8 +139,7 @@ fn sums_with(
     for (k, (w, code)) in data.iter().zip(codes).enumerate() {
         let (row, column) = (k / inner / columns, k / inner % columns);
         let (output, input) = if axis == 0 { (row, column) } else { (column, row) };
-        let scale = q.scale[if q.scale.len() == 1 { 0 } else { output }];
-        let error = of(f64::from(*w), f64::from(scale) * (code - i64::from(q.zero_point)) as f64);
+        let error = of(f64::from(*w), q.real(output, code));
         let group = output / (outputs / groups);
         shift[output] += error * f64::from(mean[group * inputs + input]);
     }

@@ -76,7 +76,7 @@ impl Run<'_> {
     fn trial(&mut self, rate: f64, steps: usize, watch: &mut dyn FnMut(&Status) -> bool) -> Result<Option<Trial>> {
         let before = (self.parameters.clone(), self.optimizer.clone(), self.random.clone());
         let (start, mut step, mut done, mut failed) = (Instant::now(), 0, 0.0f64, false);
-        let most = if steps == usize::MAX { f64::INFINITY } else { (steps as f64 * SHARE).max(LEAST_STEPS as f64) };
+        let most = (steps as f64 * SHARE).max(LEAST_STEPS as f64);
         let seconds = self.options.minutes.map_or(f64::INFINITY, |m| 60.0 * m * SHARE);
         let mut in_time = true;
         while done < 1.0 && in_time && !failed {

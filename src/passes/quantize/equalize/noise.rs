@@ -340,7 +340,7 @@ mod tests {
         let logarithms = vec![factors[0].iter().map(|f| f.ln()).collect::<Vec<f64>>()];
         let value = |at: &Factors| noise.value(at);
         let before = value(&vec![vec![0.0; 3]]);
-        assert!((value(&logarithms) / before - left).abs() < 1e-9 && left < 0.9, "{left}");
+        assert!((value(&logarithms) / before - left).abs() < 1e-9 && left < 0.85, "{left}");
         // Every other start is no better: the sum is not convex, but small.
         for k in 0..50 {
             let at = vec![(0..3).map(|c| f64::from((k * 7 + c * 5) % 11) / 2.0 - 2.5).collect::<Vec<f64>>()];
