@@ -7,7 +7,7 @@
 use criterion::{Criterion, criterion_group, criterion_main};
 use sardonyx::io::{Dataset, Feed, load};
 use sardonyx::recover::loss::cross_entropy;
-use sardonyx::recover::{Network, NetworkOptions, Samples, Seed};
+use sardonyx::recover::{Network, NetworkOptions, Samples, Seed, keep_freed};
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -30,6 +30,7 @@ fn feed(path: &Path) -> Feed {
 }
 
 fn steps(c: &mut Criterion) {
+    keep_freed(); // as the program does before it trains
     let pool = rayon::ThreadPoolBuilder::new().num_threads(THREADS).build().expect("threads");
     let mut group = c.benchmark_group("step");
     group.sample_size(10).measurement_time(Duration::from_secs(8));

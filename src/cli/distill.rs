@@ -133,7 +133,7 @@ impl Distill {
             return Ok(Done::Ok);
         }
         super::progress::stop_on_interrupt();
-        super::memory::keep_freed();
+        sardonyx::recover::keep_freed();
         let output = self.output.as_deref().unwrap_or(&self.student);
         apply::run_training(&recipe, &self.student, output, self.html.as_deref(), common)
     }

@@ -9,7 +9,6 @@ mod groups;
 mod inspect;
 mod judge;
 mod learning;
-mod memory;
 mod ops;
 mod output;
 mod progress;

@@ -223,7 +223,7 @@ impl Quantize {
         }
         if recipe.quantize.as_ref().is_some_and(|q| q.recover.is_some() || q.options.rounding.is_learned()) {
             super::progress::stop_on_interrupt();
-            super::memory::keep_freed();
+            sardonyx::recover::keep_freed();
         }
         let output = self.output.as_deref().unwrap_or(&self.input);
         apply::run_training(&recipe, &self.input, output, self.recover.html.as_deref(), common)

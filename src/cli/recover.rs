@@ -75,7 +75,7 @@ impl RecoverArgs {
     pub fn prepare(&self) {
         if self.recover.is_some() {
             super::progress::stop_on_interrupt();
-            super::memory::keep_freed();
+            sardonyx::recover::keep_freed();
         }
     }
 }

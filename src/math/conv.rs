@@ -4,7 +4,7 @@
 //! Windows are unrolled a band of output rows at a time, so that a band stays in the cache between unrolling and product.
 
 use super::conv_geometry::ConvGeometry;
-use super::conv_shifted::Shifted;
+use super::conv_shifted::{ShiftedForward, ShiftedWeight, turned_weight};
 use super::depthwise::{depthwise_sample, depthwise_sample_backward};
 use super::parallel::axpy;
 use super::{Real, gemm, sum};
@@ -20,45 +20,56 @@ pub fn conv_forward<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], b: Option<&[T]>
     if y.is_empty() {
         return y;
     }
-    let plane = g.plane_out();
-    y.par_chunks_mut(g.sample_out()).enumerate().for_each(|(n, y)| {
-        let x = &x[n * g.sample_in()..][..g.sample_in()];
+    let biased = |y: &mut [T]| {
         if let Some(b) = b {
-            y.chunks_exact_mut(plane).zip(b).for_each(|(y, &b)| y.fill(b));
+            y.chunks_exact_mut(g.plane_out()).zip(b).for_each(|(y, &b)| y.fill(b));
         }
-        if g.is_depthwise() {
-            return depthwise_sample(g, x, w, y);
-        }
-        if g.is_shifted() {
-            let mut shifted = Shifted::new(g);
-            for k in 0..g.groups {
-                let x = &x[k * g.inputs * g.plane_in()..][..g.inputs * g.plane_in()];
-                let w = &w[k * g.outputs * g.depth()..][..g.outputs * g.depth()];
-                shifted.forward(x, w, &mut y[k * g.outputs * plane..][..g.outputs * plane]);
-            }
-            return;
-        }
-        let mut columns =
-            if g.is_pointwise() { vec![] } else { vec![T::zero(); g.depth() * g.band_rows() * g.output[2]] };
-        for k in 0..g.groups {
-            let x = &x[k * g.inputs * g.plane_in()..][..g.inputs * g.plane_in()];
-            let w = &w[k * g.outputs * g.depth()..][..g.outputs * g.depth()];
-            let y = &mut y[k * g.outputs * plane..][..g.outputs * plane];
-            let layout = (g.depth(), 1);
-            if g.is_pointwise() {
-                gemm((g.outputs, g.depth(), plane), T::one(), (w, layout), (x, (plane, 1)), T::one(), (y, (plane, 1)));
-                continue;
-            }
-            for (from, to) in g.bands() {
-                let span = (to - from) * g.output[2];
-                g.unroll(x, (from, to), &mut columns);
-                let y = &mut y[from * g.output[2]..];
-                let (w, columns) = ((w, layout), (&columns[..], (span, 1)));
-                gemm((g.outputs, g.depth(), span), T::one(), w, columns, T::one(), (y, (plane, 1)));
-            }
-        }
-    });
+    };
+    let samples = y.par_chunks_mut(g.sample_out()).enumerate();
+    let x = |n: usize| &x[n * g.sample_in()..][..g.sample_in()];
+    if g.is_depthwise() {
+        samples.for_each(|(n, y)| {
+            biased(y);
+            depthwise_sample(g, x(n), w, y);
+        });
+    } else if g.is_shifted() {
+        let shifted = ShiftedForward::new(g, w);
+        samples.for_each_init(
+            || shifted.buffers(),
+            |buffers, (n, y)| {
+                biased(y);
+                shifted.add(x(n), y, buffers);
+            },
+        );
+    } else {
+        samples.for_each(|(n, y)| {
+            biased(y);
+            unrolled_sample(g, x(n), w, y);
+        });
+    }
     y
+}
+
+/// One sample, added to `y`.
+fn unrolled_sample<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], y: &mut [T]) {
+    let (plane, layout) = (g.plane_out(), (g.depth(), 1));
+    let mut columns = g.columns();
+    for k in 0..g.groups {
+        let x = &x[k * g.inputs * g.plane_in()..][..g.inputs * g.plane_in()];
+        let w = &w[k * g.outputs * g.depth()..][..g.outputs * g.depth()];
+        let y = &mut y[k * g.outputs * plane..][..g.outputs * plane];
+        if g.is_pointwise() {
+            gemm((g.outputs, g.depth(), plane), T::one(), (w, layout), (x, (plane, 1)), T::one(), (y, (plane, 1)));
+            continue;
+        }
+        for (from, to) in g.bands() {
+            let span = (to - from) * g.output[2];
+            g.unroll(x, (from, to), &mut columns);
+            let y = &mut y[from * g.output[2]..];
+            let (w, columns) = ((w, layout), (&columns[..], (span, 1)));
+            gemm((g.outputs, g.depth(), span), T::one(), w, columns, T::one(), (y, (plane, 1)));
+        }
+    }
 }
 
 /// `len` elements from `at` on; nothing where there is nothing: without gradients of the weight the input is not looked at.
@@ -69,22 +80,25 @@ pub(super) fn part_of<T>(x: &[T], at: usize, len: usize) -> &[T] {
 /// Gradients of `x`, `w` and `b` (empty where not wanted) from the gradient of `y`. `x` may be empty where the gradient of `w`
 /// is not wanted.
 pub fn conv_backward<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], dy: &[T], wants: [bool; 3]) -> [Vec<T>; 3] {
-    let mut dx = vec![T::zero(); if wants[0] { g.batch * g.sample_in() } else { 0 }];
     let weights = if wants[1] { g.weight_len() } else { 0 };
     let biases = if wants[2] { g.groups * g.outputs } else { 0 };
     if g.batch == 0 || g.sample_out() == 0 {
+        let dx = vec![T::zero(); if wants[0] { g.batch * g.sample_in() } else { 0 }];
         return [dx, vec![T::zero(); weights], vec![T::zero(); biases]];
     }
+    let shifted = g.is_shifted() && !g.is_depthwise();
+    // A convolution too, where it may be computed as one.
+    let adjoint = g.adjoint().filter(|a| wants[0] && shifted && a.is_shifted());
+    let adjoint_dx = adjoint.as_ref().map(|a| conv_forward(a, dy, &turned_weight(g, w), None));
+    let mut dx = vec![T::zero(); if wants[0] && adjoint_dx.is_none() { g.batch * g.sample_in() } else { 0 }];
+
     // The samples of one part are added up one after another, then the parts: the same whatever the threads.
     let most = (PARTIALS / g.weight_len().max(1)).clamp(1, 16);
     let per_part = g.batch.div_ceil(most.min(g.batch));
     let part = |k: usize, mut dx: Option<&mut [T]>| {
         let (mut dw, mut db) = (vec![T::zero(); weights], vec![T::zero(); biases]);
-        let mut way = match () {
-            () if g.is_depthwise() => Way::Direct,
-            () if g.is_shifted() => Way::Shifted(Box::new(Shifted::new(g))),
-            () => Way::Unrolled(vec![T::zero(); g.depth() * g.band_rows() * g.output[2]]),
-        };
+        let mut by_shifts = (shifted && wants[1]).then(|| ShiftedWeight::new(g));
+        let mut columns = if by_shifts.is_some() && dx.is_none() { vec![] } else { g.columns() };
         for n in k * per_part..((k + 1) * per_part).min(g.batch) {
             let local = (n - k * per_part) * g.sample_in();
             let dx = dx.as_mut().map(|dx| &mut dx[local..][..g.sample_in()]);
@@ -93,53 +107,34 @@ pub fn conv_backward<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], dy: &[T], want
             if wants[2] {
                 db.iter_mut().zip(dy.chunks_exact(g.plane_out())).for_each(|(b, dy)| *b += sum(dy));
             }
-            let dw = wants[1].then_some(&mut dw[..]);
-            match &mut way {
-                Way::Direct => depthwise_sample_backward(g, x, w, dy, dx, dw),
-                Way::Shifted(shifted) => shifted_sample_backward(g, (x, w, dy), dx, dw, shifted),
-                Way::Unrolled(columns) => sample_backward(g, (x, w, dy), dx, dw, columns),
+            let mut dw = wants[1].then_some(&mut dw[..]);
+            if let (Some(shifted), Some(dw)) = (&mut by_shifts, dw.take_if(|_| shifted)) {
+                shifted.add(x, dy, dw);
+            }
+            match () {
+                () if dx.is_none() && dw.is_none() => {}
+                () if g.is_depthwise() => depthwise_sample_backward(g, x, w, dy, dx, dw),
+                () => unrolled_sample_backward(g, (x, w, dy), dx, dw, &mut columns),
             }
         }
         (dw, db)
     };
-    let parts: Vec<_> = if wants[0] {
-        dx.par_chunks_mut(per_part * g.sample_in()).enumerate().map(|(k, dx)| part(k, Some(dx))).collect()
-    } else {
+    let parts: Vec<_> = if dx.is_empty() {
         (0..g.batch.div_ceil(per_part)).into_par_iter().map(|k| part(k, None)).collect()
+    } else {
+        dx.par_chunks_mut(per_part * g.sample_in()).enumerate().map(|(k, dx)| part(k, Some(dx))).collect()
     };
-    let shifted = g.is_shifted() && wants[1];
     let mut parts = parts.into_iter();
     let (mut dw, mut db) = parts.next().unwrap_or_default();
     for (w, b) in parts {
         axpy(&mut dw, T::one(), &w);
         axpy(&mut db, T::one(), &b);
     }
-    [dx, if shifted { Shifted::ordered(g, &dw) } else { dw }, db]
+    let dw = if shifted && wants[1] { ShiftedWeight::ordered(g, &dw) } else { dw };
+    [adjoint_dx.unwrap_or(dx), dw, db]
 }
 
-/// How the gradients of a sample are computed, with the buffers for it.
-enum Way<'a, T> {
-    Direct,
-    Shifted(Box<Shifted<'a, T>>),
-    Unrolled(Vec<T>),
-}
-
-fn shifted_sample_backward<T: Real>(
-    g: &ConvGeometry,
-    (x, w, dy): (&[T], &[T], &[T]),
-    mut dx: Option<&mut [T]>,
-    mut dw: Option<&mut [T]>,
-    shifted: &mut Shifted<T>,
-) {
-    let (x_len, w_len, y_len) = (g.inputs * g.plane_in(), g.outputs * g.depth(), g.outputs * g.plane_out());
-    for k in 0..g.groups {
-        let dx = dx.as_mut().map(|dx| &mut dx[k * x_len..][..x_len]);
-        let dw = dw.as_mut().map(|dw| &mut dw[k * w_len..][..w_len]);
-        shifted.backward(part_of(x, k * x_len, x_len), &w[k * w_len..][..w_len], &dy[k * y_len..][..y_len], dx, dw);
-    }
-}
-
-fn sample_backward<T: Real>(
+fn unrolled_sample_backward<T: Real>(
     g: &ConvGeometry,
     (x, w, dy): (&[T], &[T], &[T]),
     mut dx: Option<&mut [T]>,
@@ -244,16 +239,16 @@ mod tests {
 
     #[test]
     fn forward_and_backward_agree_with_the_definition() {
-        let mut shifted = 0;
-        for (groups, inputs, outputs) in [(1, 3, 4), (2, 2, 3), (4, 1, 1), (3, 1, 2), (1, 1, 2), (1, 8, 3), (2, 9, 8)] {
-            for (stride, dilation, pad) in [(1, 1, 0), (1, 1, 1), (2, 1, 1), (3, 1, 2), (1, 2, 2), (2, 2, 3), (1, 1, 4)]
-            {
+        let (mut shifted, mut unrolled) = (0, 0);
+        let channels = [(1, 3, 4), (2, 2, 3), (4, 1, 1), (3, 1, 2), (1, 1, 2), (1, 8, 3), (2, 9, 8)];
+        let windows = [(1, 1, 0), (1, 1, 1), (2, 1, 1), (3, 1, 2), (1, 2, 2), (2, 2, 3), (1, 1, 4)];
+        for ((groups, inputs, outputs), flat) in channels.into_iter().flat_map(|c| [(c, false), (c, true)]) {
+            for (stride, dilation, pad) in windows {
                 let mut g = geometry(groups, inputs, outputs, stride, dilation, pad);
-                if inputs > 7 {
-                    // Flat.
+                if flat {
                     (g.input[0], g.kernel[0], g.output[0], g.pad[0]) = (1, 1, 1, 0);
-                    shifted += usize::from(g.is_shifted());
                 }
+                *if g.is_shifted() { &mut shifted } else { &mut unrolled } += 1;
                 let (x, w) = (numbers(g.batch * g.sample_in(), 1), numbers(g.weight_len(), 2));
                 let y = conv_forward(&g, &x, &w, None);
                 let want = naive(&g, &x, &w);
@@ -270,6 +265,6 @@ mod tests {
                 assert!((db.iter().sum::<f64>() - total).abs() < 1e-9);
             }
         }
-        assert!(shifted >= 6, "{shifted}");
+        assert!(shifted >= 20 && unrolled >= 20, "{shifted} {unrolled}");
     }
 }

@@ -78,6 +78,12 @@ impl ConvGeometry {
         (BAND / per_row).clamp(1, rows.max(1))
     }
 
+    /// Room for the unrolled windows of a band.
+    pub(super) fn columns<T: Real>(&self) -> Vec<T> {
+        let direct = self.is_depthwise() || self.is_pointwise();
+        vec![T::zero(); if direct { 0 } else { self.depth() * self.band_rows() * self.output[2] }]
+    }
+
     pub(super) fn bands(&self) -> impl Iterator<Item = (usize, usize)> {
         let (rows, step) = (self.output[0] * self.output[1], self.band_rows());
         (0..rows).step_by(step).map(move |r| (r, (r + step).min(rows)))

@@ -20,6 +20,7 @@ mod recurrent;
 mod reduce;
 mod softmax;
 mod square;
+mod tile;
 mod unfold;
 mod view;
 
