@@ -138,7 +138,7 @@ pub fn distill<'a>(
 }
 
 /// The model with features as outputs after its own.
-fn with_outputs(model: &Model, features: &[Feature]) -> Model {
+pub(super) fn with_outputs(model: &Model, features: &[Feature]) -> Model {
     let mut model = model.clone();
     let more = features.iter().filter_map(|f| model.graph.find(&f.name));
     let outputs = model.graph.outputs().iter().copied().chain(more).collect();

@@ -24,6 +24,7 @@ mod random;
 mod samples;
 mod tape;
 mod target;
+mod teacher;
 mod training;
 mod training_form;
 

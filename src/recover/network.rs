@@ -92,6 +92,14 @@ impl<T: Element> Network<T> {
         Ok(self.plan(feed)?.parameters.iter().map(|p| p.1).collect())
     }
 
+    /// Whether every operator that takes or makes floats has a rule, and so a kernel here, for inputs of the shapes of `feed`.
+    ///
+    /// # Errors
+    /// As [`Network::forward`].
+    pub(super) fn has_all_rules(&self, feed: &Feed) -> Result<bool> {
+        Ok(self.plan(feed)?.all_rules)
+    }
+
     fn plan(&self, feed: &Feed) -> Result<Arc<Plan<T>>> {
         let signature: Signature = feed.iter().map(|(name, t)| (name.clone(), t.dims.clone())).collect();
         let lock = || self.plans.lock().unwrap_or_else(PoisonError::into_inner);

@@ -49,6 +49,8 @@ pub(super) struct Plan<T> {
     /// Values other than parameters whose gradients are kept.
     pub observed: Vec<usize>,
     pub frozen: Vec<Frozen>,
+    /// Whether every node that takes or makes floats has a rule.
+    pub all_rules: bool,
 }
 
 /// What gradients are wanted of.
@@ -78,6 +80,7 @@ impl<T: Element> Plan<T> {
         let codes = codes(graph, &order, &rules);
         let flow = Flow { graph, order: &order, rules: &rules, codes };
         let reaches = flow.reaching_outputs();
+        let all_rules = order.iter().all(|id| rules.contains_key(id) || !flow.meets_floats(*id));
         let blocked = flow.blocked(&reaches);
         let (mut sources, mut frozen) = (HashSet::new(), vec![]);
         for ((p, v), trained) in wanted.parameters.iter().zip(&parameter_values).zip(wanted.trained) {
@@ -140,6 +143,7 @@ impl<T: Element> Plan<T> {
             steps,
             constants,
             frozen,
+            all_rules,
         };
         plan.find_releases();
         Ok(plan)
@@ -198,6 +202,11 @@ impl Flow<'_> {
 
     fn floats(&self, values: Vec<Option<ValueId>>) -> Vec<ValueId> {
         values.into_iter().flatten().filter(|&v| self.is_float(v)).collect()
+    }
+
+    fn meets_floats(&self, id: NodeId) -> bool {
+        let (inputs, outputs) = (self.graph.node_inputs(id), self.graph.node_outputs(id));
+        inputs.into_iter().chain(outputs).flatten().any(|v| self.is_float(v))
     }
 
     /// Values that an output depends on by way of floats only.

@@ -8,11 +8,11 @@ use super::loss::{
 };
 use super::samples::Samples;
 use super::tape::{Seed, Tape};
+use super::teacher::Executor;
 use crate::error::{Context, Error, Result};
 use crate::io::Feed;
 use crate::ir::{Graph, Model, Type, ValueId};
 use crate::math::Array;
-use crate::runtime::{Runner, RunnerOptions};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -78,7 +78,7 @@ struct Pair {
 /// The teacher, and its outputs on the samples as they are.
 pub(super) struct Targets {
     pub augment: Augment,
-    runner: Runner,
+    teacher: Executor,
     pairs: Vec<Pair>,
     /// They come after the graph outputs, in both models.
     features: Vec<Feature>,
@@ -103,16 +103,15 @@ impl Targets {
         options: &DistillOptions,
     ) -> Result<Self> {
         same_inputs(&teacher.graph, &student.graph)?;
-        let observe = features.iter().map(|f| f.name.clone()).collect();
-        let runner = Runner::new(teacher, &RunnerOptions { observe, ..RunnerOptions::default() });
-        let runner = runner.context(|| "teacher")?;
         let free = |v| {
             teacher.graph.ty(v).and_then(Type::shape).is_none_or(|s| s.first().is_some_and(|d| d.known().is_none()))
         };
         let joinable = samples.joinable() && teacher.graph.required_inputs().all(free);
         let pairs = pairs(&teacher.graph, &student.graph)?;
         let outputs = (teacher.graph.outputs().len(), student.graph.outputs().len());
-        let mut targets = Self { augment, runner, pairs, features, outputs, cached: vec![], joinable };
+        let first: Vec<usize> = (0..if joinable { PIECE.min(samples.len()) } else { 1 }).collect();
+        let executor = Executor::new(teacher, &features, &samples.joined(&first)?)?;
+        let mut targets = Self { augment, teacher: executor, pairs, features, outputs, cached: vec![], joinable };
         targets.cache(samples)?;
         for pair in &mut targets.pairs {
             let values = &targets.cached[pair.teacher];
@@ -148,7 +147,7 @@ impl Targets {
         let pieces: Vec<&[usize]> = all.chunks(if self.joinable { PIECE } else { 1 }).collect();
         let outputs = self.outputs.0;
         let of = |piece: &&[usize]| {
-            let mut values = self.run(&samples.joined(piece)?)?;
+            let mut values = self.teacher.run(&samples.joined(piece)?)?;
             values.truncate(outputs); // features would take too much memory
             split(values, piece.len())
         };
@@ -160,21 +159,16 @@ impl Targets {
         Ok(())
     }
 
-    fn run(&self, feed: &Feed) -> Result<Vec<Array<f32>>> {
-        let outputs = self.runner.run(feed).context(|| "teacher")?;
-        outputs.iter().map(|y| Ok(Array::new(y.shape(), y.as_f32()?.into_owned()))).collect()
-    }
-
     /// The teacher's outputs, and features unless `plain`, on a feed that is made of these samples; `plain`: as they are.
     fn of(&self, feed: &Feed, which: &[usize], plain: bool) -> Result<Vec<Array<f32>>> {
         if plain || (self.augment.is_nothing() && self.features.is_empty()) {
             return self.cached.iter().map(|all| join(which.iter().map(|&i| &all[i]))).collect();
         }
         if !self.joinable || which.len() <= PIECE {
-            return self.run(feed);
+            return self.teacher.run(feed);
         }
         let parts = rows_of(feed, which.len(), PIECE)?;
-        let found: Result<Vec<_>> = parts.par_iter().map(|part| self.run(part)).collect();
+        let found: Result<Vec<_>> = parts.par_iter().map(|part| self.teacher.run(part)).collect();
         let found = found?;
         (0..self.outputs.0 + self.features.len()).map(|k| join(found.iter().map(|part| &part[k]))).collect()
     }
