@@ -4,7 +4,9 @@ use sardonyx::Error;
 use sardonyx::io::text::parse_model;
 use sardonyx::io::{self, Dataset, read_npz, write_npz};
 use sardonyx::ir::{Model, Tensor};
-use sardonyx::recover::{DistillOptions, Distillation, LossKind, Network, NetworkOptions, distill, parameters_of};
+use sardonyx::recover::{
+    DistillOptions, Distillation, LossKind, Network, NetworkOptions, Role, distill, parameters_of,
+};
 use std::path::{Path, PathBuf};
 
 fn fixture(name: &str) -> PathBuf {
@@ -40,6 +42,16 @@ fn weights(model: &Model) -> Vec<(String, Vec<f32>)> {
         (p.name.to_string(), model.graph.value(v).init.as_ref().unwrap().to_f32().unwrap())
     };
     parameters_of(model).into_iter().map(read).collect()
+}
+
+/// With a NaN in the first weight that can be trained.
+fn with_nan(mut model: Model) -> Model {
+    let network = Network::<f32>::new(&model, &NetworkOptions::default()).unwrap();
+    let mut parameters = network.parameters().unwrap();
+    let first = parameters.list().iter().position(|p| p.role == Role::Trained).unwrap();
+    parameters.values_mut()[first].data_mut()[0] = f32::NAN;
+    parameters.write(&mut model).unwrap();
+    model
 }
 
 fn error(result: Result<Distillation, Error>) -> String {
@@ -193,6 +205,13 @@ fn what_does_not_match_is_refused() {
         small(image, "float[batch,10] logits", &format!("{body}  n = Neg (m)  k = Sqrt (n)  logits = Mul (k, s)"));
     let text = error(run(&mut nan, 64, &quick()));
     assert!(text.contains("NaN") && text.contains("Sqrt"), "{text}");
+    // Weights and targets that are no numbers are named before any training.
+    let text = error(run(&mut with_nan(student()), 64, &quick()));
+    assert!(text.contains("\" of the student holds NaN"), "{text}");
+    let mut model = student();
+    let few = data(&model, 64);
+    let text = error(distill(&with_nan(teacher()), &mut model, &few, &quick(), &mut |_| true));
+    assert!(text.contains("the teacher's output \"logits\" is NaN") && text.contains("sample 0"), "{text}");
     // One sample.
     let text = error(run(&mut student(), 1, &quick()));
     assert!(text.contains("there is 1"), "{text}");

@@ -58,6 +58,11 @@ impl<T: Real> Array<T> {
         data
     }
 
+    /// Whether no element is NaN or an infinity.
+    pub fn is_finite(&self) -> bool {
+        self.data.iter().all(|x| x.is_finite())
+    }
+
     /// The same elements in another shape with as many.
     pub fn reshaped(&self, dims: &[usize]) -> Self {
         assert_eq!(dims.iter().product::<usize>(), self.data.len(), "elements for shape {dims:?}");

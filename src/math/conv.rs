@@ -1,5 +1,5 @@
-//! Convolution of up to three spatial axes: products over unrolled windows (im2col), and direct loops where each group has
-//! one input channel (depthwise).
+//! Convolution of up to three spatial axes: with stride 1 in a plane, sums of shifted planes (`conv_shifted`); direct loops
+//! where each group has one input channel (depthwise); otherwise products over unrolled windows (im2col).
 //!
 //! Windows are unrolled a band of output rows at a time, so that a band stays in the cache between unrolling and product.
 
@@ -9,6 +9,7 @@ use super::depthwise::{depthwise_sample, depthwise_sample_backward};
 use super::parallel::axpy;
 use super::{Real, gemm, sum};
 use rayon::prelude::*;
+use std::ops::Range;
 
 /// Elements that all partial weight gradients may take together.
 const PARTIALS: usize = 1 << 24;
@@ -80,44 +81,18 @@ pub(super) fn part_of<T>(x: &[T], at: usize, len: usize) -> &[T] {
 /// Gradients of `x`, `w` and `b` (empty where not wanted) from the gradient of `y`. `x` may be empty where the gradient of `w`
 /// is not wanted.
 pub fn conv_backward<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], dy: &[T], wants: [bool; 3]) -> [Vec<T>; 3] {
-    let weights = if wants[1] { g.weight_len() } else { 0 };
-    let biases = if wants[2] { g.groups * g.outputs } else { 0 };
-    if g.batch == 0 || g.sample_out() == 0 {
-        let dx = vec![T::zero(); if wants[0] { g.batch * g.sample_in() } else { 0 }];
-        return [dx, vec![T::zero(); weights], vec![T::zero(); biases]];
+    let empty = g.batch == 0 || g.sample_out() == 0;
+    let by_adjoint = if wants[0] && !empty { adjoint_gradient(g, w, dy) } else { None };
+    let mut dx = vec![T::zero(); if wants[0] && by_adjoint.is_none() { g.batch * g.sample_in() } else { 0 }];
+    if empty {
+        let zeros = |wanted: bool, n: usize| vec![T::zero(); if wanted { n } else { 0 }];
+        return [dx, zeros(wants[1], g.weight_len()), zeros(wants[2], g.groups * g.outputs)];
     }
-    let shifted = g.is_shifted() && !g.is_depthwise();
-    // A convolution too, where it may be computed as one.
-    let adjoint = g.adjoint().filter(|a| wants[0] && shifted && a.is_shifted());
-    let adjoint_dx = adjoint.as_ref().map(|a| conv_forward(a, dy, &turned_weight(g, w), None));
-    let mut dx = vec![T::zero(); if wants[0] && adjoint_dx.is_none() { g.batch * g.sample_in() } else { 0 }];
-
     // The samples of one part are added up one after another, then the parts: the same whatever the threads.
     let most = (PARTIALS / g.weight_len().max(1)).clamp(1, 16);
     let per_part = g.batch.div_ceil(most.min(g.batch));
-    let part = |k: usize, mut dx: Option<&mut [T]>| {
-        let (mut dw, mut db) = (vec![T::zero(); weights], vec![T::zero(); biases]);
-        let mut by_shifts = (shifted && wants[1]).then(|| ShiftedWeight::new(g));
-        let mut columns = if by_shifts.is_some() && dx.is_none() { vec![] } else { g.columns() };
-        for n in k * per_part..((k + 1) * per_part).min(g.batch) {
-            let local = (n - k * per_part) * g.sample_in();
-            let dx = dx.as_mut().map(|dx| &mut dx[local..][..g.sample_in()]);
-            let x = part_of(x, n * g.sample_in(), g.sample_in());
-            let dy = &dy[n * g.sample_out()..][..g.sample_out()];
-            if wants[2] {
-                db.iter_mut().zip(dy.chunks_exact(g.plane_out())).for_each(|(b, dy)| *b += sum(dy));
-            }
-            let mut dw = wants[1].then_some(&mut dw[..]);
-            if let (Some(shifted), Some(dw)) = (&mut by_shifts, dw.take_if(|_| shifted)) {
-                shifted.add(x, dy, dw);
-            }
-            match () {
-                () if dx.is_none() && dw.is_none() => {}
-                () if g.is_depthwise() => depthwise_sample_backward(g, x, w, dy, dx, dw),
-                () => unrolled_sample_backward(g, (x, w, dy), dx, dw, &mut columns),
-            }
-        }
-        (dw, db)
+    let part = |k: usize, dx: Option<&mut [T]>| {
+        part_backward(g, (x, w, dy), k * per_part..((k + 1) * per_part).min(g.batch), dx, wants)
     };
     let parts: Vec<_> = if dx.is_empty() {
         (0..g.batch.div_ceil(per_part)).into_par_iter().map(|k| part(k, None)).collect()
@@ -130,8 +105,53 @@ pub fn conv_backward<T: Real>(g: &ConvGeometry, x: &[T], w: &[T], dy: &[T], want
         axpy(&mut dw, T::one(), &w);
         axpy(&mut db, T::one(), &b);
     }
-    let dw = if shifted && wants[1] { ShiftedWeight::ordered(g, &dw) } else { dw };
-    [adjoint_dx.unwrap_or(dx), dw, db]
+    let dw = if wants[1] && by_shifts(g) { ShiftedWeight::ordered(g, &dw) } else { dw };
+    [by_adjoint.unwrap_or(dx), dw, db]
+}
+
+/// Whether the gradient of the weight is found in shifted planes.
+fn by_shifts(g: &ConvGeometry) -> bool {
+    g.is_shifted() && !g.is_depthwise()
+}
+
+/// The gradient of the input as the convolution that it is, where that may be computed in shifted planes too.
+fn adjoint_gradient<T: Real>(g: &ConvGeometry, w: &[T], dy: &[T]) -> Option<Vec<T>> {
+    let adjoint = g.adjoint().filter(|a| by_shifts(g) && a.is_shifted())?;
+    Some(conv_forward(&adjoint, dy, &turned_weight(g, w), None))
+}
+
+/// Gradients of `w` and `b`, where they are wanted, over these samples, and of `x` into `dx`.
+fn part_backward<T: Real>(
+    g: &ConvGeometry,
+    (x, w, dy): (&[T], &[T], &[T]),
+    samples: Range<usize>,
+    mut dx: Option<&mut [T]>,
+    [_, wants_weight, wants_bias]: [bool; 3],
+) -> (Vec<T>, Vec<T>) {
+    let mut dw = vec![T::zero(); if wants_weight { g.weight_len() } else { 0 }];
+    let mut db = vec![T::zero(); if wants_bias { g.groups * g.outputs } else { 0 }];
+    let mut shifted = (wants_weight && by_shifts(g)).then(|| ShiftedWeight::new(g));
+    let mut columns = if shifted.is_some() && dx.is_none() { vec![] } else { g.columns() };
+    for (local, n) in samples.enumerate() {
+        let dx = dx.as_mut().map(|dx| &mut dx[local * g.sample_in()..][..g.sample_in()]);
+        let x = part_of(x, n * g.sample_in(), g.sample_in());
+        let dy = &dy[n * g.sample_out()..][..g.sample_out()];
+        if wants_bias {
+            db.iter_mut().zip(dy.chunks_exact(g.plane_out())).for_each(|(b, dy)| *b += sum(dy));
+        }
+        let mut dw = wants_weight.then_some(&mut dw[..]);
+        if let Some(shifted) = &mut shifted
+            && let Some(dw) = dw.take()
+        {
+            shifted.add(x, dy, dw);
+        }
+        match () {
+            () if dx.is_none() && dw.is_none() => {}
+            () if g.is_depthwise() => depthwise_sample_backward(g, x, w, dy, dx, dw),
+            () => unrolled_sample_backward(g, (x, w, dy), dx, dw, &mut columns),
+        }
+    }
+    (dw, db)
 }
 
 fn unrolled_sample_backward<T: Real>(

@@ -100,9 +100,10 @@ pub fn run_files(recipe: &Recipe, input: &Path, output: &Path, progress: &dyn Pr
         // A student is held against its teacher: what it was before says little.
         let teacher = distill.map(|d| io::load(&d.teacher)).transpose()?;
         let reference = teacher.as_ref().unwrap_or(&original);
-        execute(reference, &model, step, fallback, &mut report.drift, progress)?;
+        let place = || format!("{}: validation, which --no-validate leaves out", input.display());
+        execute(reference, &model, step, fallback, &mut report.drift, progress).context(place)?;
         if let Some(untrained) = untrained {
-            report.drift.untrained = compare(reference, &untrained, step, fallback, progress)?.0;
+            report.drift.untrained = compare(reference, &untrained, step, fallback, progress).context(place)?.0;
         }
     }
     report.written = report.drift.violations.is_empty();

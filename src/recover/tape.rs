@@ -140,9 +140,7 @@ impl<T: Element> Tape<T> {
 
     /// The first node that made a NaN or an infinity of finite inputs, where values are still there.
     pub fn first_not_finite(&self) -> Option<String> {
-        let finite = |v: &Option<Value<T>>| {
-            v.as_ref().and_then(Value::float).is_none_or(|a| a.data().iter().all(|x| x.is_finite()))
-        };
+        let finite = |v: &Option<Value<T>>| v.as_ref().and_then(Value::float).is_none_or(Array::is_finite);
         let all = |slots: &[Option<usize>]| slots.iter().flatten().all(|&k| finite(&self.values[k]));
         let made = |s: &&Step| !all(&s.outputs) && all(&s.inputs);
         self.plan.steps.iter().find(made).map(|s| s.node.label())

@@ -129,6 +129,12 @@ impl Targets {
         if targets.pairs.iter().all(|p| p.kind == LossKind::None) {
             return Err(Error::usage("no output is compared"));
         }
+        for pair in targets.pairs.iter().filter(|p| p.kind != LossKind::None) {
+            if let Some(i) = targets.cached[pair.teacher].iter().position(|y| !y.is_finite()) {
+                let name = &pair.name;
+                return Err(Error::data(format!("the teacher's output \"{name}\" is NaN or infinite on sample {i}")));
+            }
+        }
         Ok(targets)
     }
 

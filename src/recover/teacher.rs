@@ -10,51 +10,55 @@ use crate::ir::Model;
 use crate::math::Array;
 use crate::runtime::{Runner, RunnerOptions};
 
-/// A teacher ready to run: by the kernels that train the student where they have a rule for every operator and compute what
-/// tract does, which takes a fraction of the time; otherwise by tract.
-pub(super) struct Executor {
-    runner: Runner,
-    own: Option<(Network<f32>, Parameters<f32>)>,
+/// A teacher ready to run.
+pub(super) enum Executor {
+    Tract(Runner),
+    /// By the kernels that train the student.
+    Own(Box<Network<f32>>, Parameters<f32>),
 }
 
 /// Relative L2 distance up to which results are the same but for rounding.
 const SAME: f64 = 1e-5;
 
 impl Executor {
-    /// Prepares `teacher`, whose `features` come after its graph outputs; `trial` is what both ways are compared on.
+    /// Prepares `teacher`, whose `features` come after its graph outputs: for our own kernels, which take a fraction of the
+    /// time, where they have a rule for every operator and compute on `trial` what tract does; otherwise for tract.
     pub fn new(teacher: &Model, features: &[Feature], trial: &Feed) -> Result<Self> {
+        let tract = Self::by_tract(teacher, features)?;
+        let want = tract.run(trial)?;
+        let agrees = |own: &Self| {
+            own.run(trial).is_ok_and(|f| f.len() == want.len() && f.iter().zip(&want).all(|(a, b)| same(a, b)))
+        };
+        Ok(Self::own(teacher, features, trial).filter(agrees).unwrap_or(tract))
+    }
+
+    fn by_tract(teacher: &Model, features: &[Feature]) -> Result<Self> {
         let observe = features.iter().map(|f| f.name.clone()).collect();
         let runner = Runner::new(teacher, &RunnerOptions { observe, ..RunnerOptions::default() });
-        let mut executor = Self { runner: runner.context(|| "teacher")?, own: None };
-        let want = executor.run(trial)?;
-        executor.own = own(teacher, features, trial).filter(|own| {
-            let found = forward(own, trial);
-            found.is_ok_and(|f| f.len() == want.len() && f.iter().zip(&want).all(|(a, b)| same(a, b)))
-        });
-        Ok(executor)
+        Ok(Self::Tract(runner.context(|| "teacher")?))
+    }
+
+    /// `None` where our kernels do not have all that the teacher takes.
+    fn own(teacher: &Model, features: &[Feature], trial: &Feed) -> Option<Self> {
+        let no_gradients = NetworkOptions { parameters: Some(vec![]), observe: vec![] };
+        let network = Network::new(&with_outputs(teacher, features), &no_gradients).ok()?;
+        let parameters = network.parameters().ok()?;
+        network.has_all_rules(trial).ok()?.then(|| Self::Own(Box::new(network), parameters))
     }
 
     /// The graph outputs, then the features.
     pub fn run(&self, feed: &Feed) -> Result<Vec<Array<f32>>> {
-        if let Some(own) = &self.own {
-            return forward(own, feed).context(|| "teacher");
+        match self {
+            Self::Tract(runner) => {
+                let outputs = runner.run(feed).context(|| "teacher")?;
+                outputs.iter().map(|y| Ok(Array::new(y.shape(), y.as_f32()?.into_owned()))).collect()
+            }
+            Self::Own(network, parameters) => {
+                let tape = network.forward(parameters, feed, false).context(|| "teacher")?;
+                Ok(tape.outputs()?.into_iter().cloned().collect())
+            }
         }
-        let outputs = self.runner.run(feed).context(|| "teacher")?;
-        outputs.iter().map(|y| Ok(Array::new(y.shape(), y.as_f32()?.into_owned()))).collect()
     }
-}
-
-/// The teacher over our own kernels; `None` where they do not have all that it takes.
-fn own(teacher: &Model, features: &[Feature], trial: &Feed) -> Option<(Network<f32>, Parameters<f32>)> {
-    let nothing = NetworkOptions { parameters: Some(vec![]), observe: vec![] };
-    let network = Network::new(&with_outputs(teacher, features), &nothing).ok()?;
-    let parameters = network.parameters().ok()?;
-    network.has_all_rules(trial).ok()?.then_some((network, parameters))
-}
-
-fn forward((network, parameters): &(Network<f32>, Parameters<f32>), feed: &Feed) -> Result<Vec<Array<f32>>> {
-    let tape = network.forward(parameters, feed, false)?;
-    Ok(tape.outputs()?.into_iter().cloned().collect())
 }
 
 fn same(a: &Array<f32>, b: &Array<f32>) -> bool {
@@ -71,23 +75,29 @@ mod tests {
     use crate::recover::Samples;
     use std::path::Path;
 
-    fn executor(name: &str) -> (Executor, Feed) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits").join(name);
-        let model = load(&path).unwrap();
-        let data = Dataset::random(&model.graph, 4, 1).unwrap();
-        let feed = Samples::read(&data).unwrap().joined(&[0, 1, 2]).unwrap();
-        (Executor::new(&model, &[], &feed).unwrap(), feed)
-    }
-
     #[test]
     fn both_ways_compute_the_same() {
         for name in ["digits_resnet.onnx", "digits_mobile.onnx", "digits_vit.onnx", "digits_gru.onnx"] {
-            let (executor, feed) = executor(name);
-            assert!(executor.own.is_some(), "{name}");
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/digits").join(name);
+            let model = load(&path).unwrap();
+            let data = Dataset::random(&model.graph, 4, 1).unwrap();
+            let feed = Samples::read(&data).unwrap().joined(&[0, 1, 2]).unwrap();
+            let executor = Executor::new(&model, &[], &feed).unwrap();
+            assert!(matches!(executor, Executor::Own(..)), "{name}");
             let found = executor.run(&feed).unwrap();
-            let by_tract = Executor { own: None, ..executor }.run(&feed).unwrap();
-            assert!(found.len() == by_tract.len() && found.iter().zip(&by_tract).all(|(a, b)| same(a, b)), "{name}");
+            let want = Executor::by_tract(&model, &[]).unwrap().run(&feed).unwrap();
+            assert!(found.len() == want.len() && found.iter().zip(&want).all(|(a, b)| same(a, b)), "{name}");
         }
+    }
+
+    /// Round has no backward rule, so no kernel here.
+    #[test]
+    fn what_has_no_rule_is_left_to_tract() {
+        let text = "g (float[N, 2] x) => (float[N, 2] y) { y = Round(x) }";
+        let model = crate::io::text::parse_graph(text, 17).unwrap();
+        let data = Dataset::random(&model.graph, 2, 1).unwrap();
+        let feed = Samples::read(&data).unwrap().feed(0).clone();
+        assert!(matches!(Executor::new(&model, &[], &feed).unwrap(), Executor::Tract(_)));
     }
 
     #[test]

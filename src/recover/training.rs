@@ -95,6 +95,13 @@ impl<'a> Run<'a> {
         let names = features.iter().map(|f| f.name.clone()).collect();
         let targets = Targets::new(teacher, &form.model, features, samples, augment, options)?;
         let trained = network.trained(samples.feed(0))?;
+        let mut weights = parameters.list().iter().zip(parameters.values()).zip(&trained);
+        if let Some(((p, _), _)) = weights.find(|((_, w), trained)| **trained && !w.is_finite()) {
+            return Err(Error::data(format!(
+                "\"{}\" of the student holds NaN or infinity: there is no training from there",
+                p.name
+            )));
+        }
         let sizes = trained.iter().zip(parameters.list()).filter(|(t, _)| **t);
         let elements = sizes.map(|(_, p)| p.dims.iter().product::<usize>());
         let report = Distillation {
