@@ -114,7 +114,7 @@ pub fn importance(
         let seeds = seeds(&tape, options.output, labels.as_deref(), i)?;
         let grads = seeds.into_iter().map(|gradient| {
             let grads = tape.backward(vec![Seed { output: options.output, gradient }])?.parameters;
-            match grads.iter().flatten().flat_map(|g| g.data()).all(|g| g.is_finite()) {
+            match grads.iter().flatten().all(Array::is_finite) {
                 true => Ok(grads),
                 false => Err(not_finite(&tape, i)),
             }

@@ -2,6 +2,7 @@
 
 use super::distill::with_outputs;
 use super::features::Feature;
+use super::loss::relative_error;
 use super::network::{Network, NetworkOptions};
 use super::parameters::Parameters;
 use crate::error::{Context, Result};
@@ -62,10 +63,7 @@ impl Executor {
 }
 
 fn same(a: &Array<f32>, b: &Array<f32>) -> bool {
-    let sum = |f: &dyn Fn(f64, f64) -> f64| -> f64 {
-        a.data().iter().zip(b.data()).map(|(&a, &b)| f(f64::from(a), f64::from(b))).sum()
-    };
-    a.dims() == b.dims() && sum(&|a, b| (a - b).powi(2)) <= SAME.powi(2) * sum(&|_, b| b * b)
+    relative_error(a, b).is_ok_and(|off| off.value <= SAME.powi(2))
 }
 
 #[cfg(test)]
